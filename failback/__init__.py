@@ -1,0 +1,1 @@
+"""The product without Temporal: contracts, hypervisor ports, disks, catalog, preflight, report."""

@@ -1,0 +1,25 @@
+"""What every model on the wire has in common: frozen, tolerant of unknown fields, bounded."""
+
+from __future__ import annotations
+
+from typing import Annotated, NewType
+
+from pydantic import BaseModel, ConfigDict, StringConstraints
+
+RunId = NewType("RunId", str)
+"""Identity of one run: the first execution run id of its workflow."""
+
+ReplicaKey = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+"""Catalog key of a replica; safe in file names and workflow ids, unique."""
+
+Name = Annotated[str, StringConstraints(max_length=255)]
+"""A name or id from elsewhere: VM, site, moref, UUID, snapshot."""
+
+Text = Annotated[str, StringConstraints(max_length=2000)]
+"""A sentence for people, or a path."""
+
+
+class Contract(BaseModel):
+    """A frozen message. Fields added after a release have defaults, so old histories still decode."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")

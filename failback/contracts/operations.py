@@ -1,0 +1,310 @@
+"""Arguments and results of the activities: one frozen model each.
+
+No bulk data: extent lists, digests and progress live in the ledger and the catalog; what travels here
+are identities, counts and short evidence.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from pydantic import Field
+
+from failback.contracts.base import Contract, Name, ReplicaKey, Text
+from failback.contracts.plan import Finding, RunPlan
+from failback.contracts.requests import Request
+from failback.contracts.start import StartRequest
+from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
+from failback.contracts.words import (
+    GuestTimeoutPolicy,
+    Method,
+    Outcome,
+    PowerOffWay,
+    PowerState,
+    ReplicaState,
+    StepName,
+)
+
+
+class RunRef(Contract):
+    """Which run, and which replica it is about."""
+
+    run_id: Name
+    replica: ReplicaKey
+
+
+class StepCall(Contract):
+    """Head of every activity argument: the run and the step on whose behalf it acts."""
+
+    run: RunRef
+    step: StepName
+    patience: timedelta = timedelta(minutes=30)
+    """Elapsed time without progress after which a retryable failure is put before a person."""
+
+
+class Done(Contract):
+    """Result of an operation whose only product is evidence for people."""
+
+    evidence: Text = ""
+
+
+class Preflight(StepCall):
+    """Check everything, claim the VMs, change nothing else."""
+
+    request: StartRequest
+
+
+class PreflightResult(Contract):
+    """`plan` is None exactly when a finding refuses."""
+
+    findings: tuple[Finding, ...] = Field(default=(), max_length=200)
+    plan: RunPlan | None = None
+
+
+class PowerOff(StepCall):
+    """Bring a VM to powered off (SPEC: guest shutdown first when tools run)."""
+
+    vm: VmIdentity
+    guest_timeout: timedelta = timedelta(minutes=15)
+    on_guest_timeout: GuestTimeoutPolicy = GuestTimeoutPolicy.FORCE
+    accept_suspended: bool = False
+    hard: bool = False
+    """Off at once: the VM's content will be reverted or deleted anyway."""
+
+
+class PowerOffResult(Contract):
+    """How the VM came to be off."""
+
+    was: PowerState
+    way: PowerOffWay
+    at: datetime
+    evidence: Text = ""
+
+
+class ProtectTarget(StepCall):
+    """Tracking off, grow, protective snapshot, mark; in this order."""
+
+    target: VmIdentity
+    pairs: tuple[DiskPair, ...] = Field(max_length=64)
+    snapshot: bool = True
+
+
+class ProtectTargetResult(Contract):
+    """What undo and the later passes rely on."""
+
+    snapshot: Name | None = None
+    """moref of the target protective snapshot."""
+    tracking_was: bool = False
+    power_mark: Name | None = None
+    """Opaque mark of the last power-on; a later different one means somebody ran the target."""
+    disks: tuple[Disk, ...] = Field(default=(), max_length=64)
+    """The target's disks as they must be opened for writing: the leaves."""
+    evidence: Text = ""
+
+
+class SnapshotReplica(StepCall):
+    """Snapshot the replica so that its disks can be read: `purpose` names it."""
+
+    replica: VmIdentity
+    purpose: Name
+    """`read-1` while it runs, `protective` when it is off."""
+    enable_tracking: bool = False
+
+
+class SnapshotReplicaResult(Contract):
+    """The snapshot and the frozen disks, with their change ids, to be read through it."""
+
+    snapshot: Name
+    tracking: bool = False
+    power_mark: Name | None = None
+    disks: tuple[Disk, ...] = Field(default=(), max_length=64)
+    evidence: Text = ""
+
+
+class RemoveSnapshot(StepCall):
+    """Remove a snapshot that carries this run's mark and wait for the merge."""
+
+    vm: VmIdentity
+    purpose: Name
+    restore_tracking: bool | None = None
+    """Set change tracking to this afterwards; None: leave it."""
+
+
+class TargetGuard(Contract):
+    """What must still hold of the target before a pass after the first (invariant I2b)."""
+
+    target: VmIdentity
+    snapshot: Name | None
+    power_mark: Name | None
+    files: tuple[Text, ...] = Field(default=(), max_length=64)
+
+
+class CalculateDifference(StepCall):
+    """Choose the method of one disk and store its areas in the ledger."""
+
+    pass_no: int
+    pair: DiskPair
+    source: DiskOpening
+    target: DiskOpening
+    replica: VmIdentity
+    base_change_id: Name | None = None
+    """Change id of the last complete cycle; None: there is no trusted base."""
+    guard: TargetGuard | None = None
+
+
+class DifferencePlan(Contract):
+    """Reference to a plan in the ledger, with the reason people see."""
+
+    plan_id: Name
+    pass_no: int
+    address: Name
+    method: Method
+    reason: Text
+    areas_bytes: int
+    source: DiskOpening
+    target: DiskOpening
+
+
+class TransportChanges(StepCall):
+    """Write the difference of one disk: resumes from the ledger, safe to run twice."""
+
+    plan: DifferencePlan
+
+
+class TransportResult(Contract):
+    """Counters of one disk's pass, over all attempts."""
+
+    address: Name
+    examined_bytes: int = 0
+    different_bytes: int = 0
+    written_bytes: int = 0
+    zeroed_bytes: int = 0
+    resumed_bytes: int = 0
+    """Of the examined bytes, those that the last attempt found done in the ledger."""
+    seconds: float = 0.0
+    method: Method = Method.COMPARE
+    stopped: bool = False
+    """True when a cancel ended it at a checkpoint: not complete."""
+
+
+class Verify(StepCall):
+    """Digest both sides over the written extents and random others."""
+
+    plan: DifferencePlan
+    whole_disk: bool = False
+
+
+class VerifyResult(Contract):
+    """Both digests were equal; `repaired` when a full comparison was needed first."""
+
+    address: Name
+    checked_bytes: int
+    digest: Name
+    repaired: bool = False
+    alarm: Text = ""
+
+
+class CheckDrift(StepCall):
+    """Read both VMs again and compare them with the plan, before the replica goes off."""
+
+    plan: RunPlan
+    guard: TargetGuard
+
+
+class SetReplicaState(StepCall):
+    """Compare-and-set of the replica's state, bound to the run."""
+
+    to: ReplicaState
+    allowed_from: tuple[ReplicaState, ...] = Field(max_length=4)
+
+
+class PowerOn(StepCall):
+    """Power a VM on after proving that no other copy runs."""
+
+    vm: VmIdentity
+    must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=8)
+    written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
+    """Disks whose writers must be proven dead first."""
+
+
+class PowerOnResult(Contract):
+    """When it was issued, and since when it runs."""
+
+    at: datetime
+    evidence: Text = ""
+
+
+class Settle(StepCall):
+    """Wait until nothing half-done can still happen on these VMs or disks."""
+
+    vms: tuple[VmIdentity, ...] = Field(max_length=4)
+    written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
+
+
+class RestoreReplica(StepCall):
+    """Undo of protect_replica: revert to the protective snapshot, remove it."""
+
+    replica: VmIdentity
+    snapshot: Name | None = None
+    power_mark: Name | None = None
+    content: Name = ""
+    """`keep` or `revert` when a person has chosen; empty: nobody was asked."""
+
+
+class RestoreTarget(StepCall):
+    """Undo of protect_target: revert, remove, restore tracking and mark."""
+
+    target: VmIdentity
+    snapshot: Name | None = None
+    protected: bool = True
+    """False when the run was started without a target protective snapshot."""
+    tracking_was: bool = False
+    accept_not_restored: bool = False
+
+
+class CleanTarget(StepCall):
+    """After commit: remove our snapshot, restore tracking, remove the mark."""
+
+    target: VmIdentity
+    tracking_was: bool = False
+
+
+class CloseRun(StepCall):
+    """The closing transaction of a run: state, restore point, claims, outcome."""
+
+    outcome: Outcome
+    request: Request = Request()
+    protective_snapshot: Name | None = None
+    replica: VmIdentity | None = None
+    target: VmIdentity | None = None
+
+
+class Probe(StepCall):
+    """Ask whether these sites answer."""
+
+    sites: tuple[Name, ...] = Field(max_length=4)
+
+
+class ProbeResult(Contract):
+    """Which sites answered."""
+
+    reachable: bool
+    evidence: Text = ""
+
+
+class TransferProgress(Contract):
+    """Heartbeat details of a mover: live numbers of one disk, a hint and never the journal."""
+
+    address: Name
+    pass_no: int
+    total_bytes: int
+    examined_bytes: int
+    different_bytes: int
+    written_bytes: int
+    zeroed_bytes: int = 0
+    resumed_bytes: int = 0
+    rate_bytes_per_s: float = 0.0
+    eta_s: float | None = None
+    doing: Name = "transport"
+    """`waiting`, `transport`, `verify`."""

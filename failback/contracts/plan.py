@@ -1,0 +1,54 @@
+"""Findings of preflight and the plan that a run follows."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from pydantic import Field
+
+from failback.contracts.base import Contract, Name, ReplicaKey, Text
+from failback.contracts.vm import DiskPair, VmIdentity
+from failback.contracts.words import PowerState, Severity
+
+
+class Finding(Contract):
+    """One result of preflight: what, which object, what to do."""
+
+    code: Name
+    severity: Severity
+    object: Text
+    message: Text
+    remedy: Text = ""
+
+
+class Tuning(Contract):
+    """Numbers of the worker's settings that the workflow needs to schedule activities."""
+
+    heartbeat_timeout: timedelta = timedelta(seconds=30)
+    step_patience: timedelta = timedelta(minutes=30)
+    switch_patience: timedelta = timedelta(minutes=10)
+    probe_interval: timedelta = timedelta(seconds=30)
+
+
+class RunPlan(Contract):
+    """What preflight proved: the VMs, the disk pairs, the state to return to."""
+
+    replica: VmIdentity
+    target: VmIdentity
+    pairs: tuple[DiskPair, ...] = Field(max_length=64)
+    replica_power: PowerState
+    target_power: PowerState
+    replica_tracking: bool
+    target_tracking: bool
+    target_snapshots: int = 0
+    tuning: Tuning = Tuning()
+
+
+class BeginAnswer(Contract):
+    """Answer of update `begin`, when preflight has ended."""
+
+    accepted: bool
+    workflow_id: Name = ""
+    run_id: Name = ""
+    replica: ReplicaKey | None = None
+    findings: tuple[Finding, ...] = Field(default=(), max_length=200)

@@ -1,0 +1,112 @@
+"""What the product needs of a virtualisation site, in the product's words.
+
+Synchronous: implementations block, and call `beat` at least every two seconds while they wait.
+Every mutation is safe to issue twice: it reads the state first, finds its own earlier work by mark,
+reattaches to a running task, and only then acts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from typing import Protocol
+
+from failback.contracts.vm import Disk, VmIdentity, VmView
+
+Beat = Callable[[], None]
+"""Called while waiting and right before every mutation is sent. It raises LeaseLost when a newer
+attempt has taken over and Stopped when the wait should end; implementations let both pass."""
+
+
+class Site(Protocol):
+    """One vCenter or host, below one inventory root. Errors: the SiteError and VmError trees."""
+
+    @property
+    def name(self) -> str: ...
+
+    def ping(self) -> str:
+        """Return product name and version; raises SiteUnreachable, LoginRefused, ..."""
+        ...
+
+    def find(self, name_or_path: str) -> VmIdentity:
+        """Find exactly one VM by inventory path, moref or name: VmNotFound, VmAmbiguous."""
+        ...
+
+    def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
+        """Read all of them in one round trip, in order. VmNotFound where one is gone,
+        VmChanged where a moref now names another VM (instance UUID differs)."""
+        ...
+
+    def snapshot_disks(self, vm: VmIdentity, snapshot: str) -> tuple[Disk, ...]:
+        """Disks as the snapshot (moref) froze them, with its change ids; SnapshotMissing."""
+        ...
+
+    def power_mark(self, vm: VmIdentity) -> str | None:
+        """Opaque mark of the newest power-on (event key and boot time); None: cannot be read."""
+        ...
+
+    def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
+        """Of these privilege ids, those the account lacks on the VM."""
+        ...
+
+    def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:
+        """Ask the guest to shut down; returns at once. False: no tools, nothing was sent."""
+        ...
+
+    def power_off(self, vm: VmIdentity, beat: Beat) -> None:
+        """Hard power off; already off is success."""
+        ...
+
+    def power_on(self, vm: VmIdentity, beat: Beat) -> None:
+        """Power on and wait until the state says so; already on is success."""
+        ...
+
+    def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:
+        """Snapshot without memory and quiescing; returns its moref. A snapshot of exactly this
+        name is taken as ours and returned; two of them: SnapshotAmbiguous."""
+        ...
+
+    def revert_to_snapshot(self, vm: VmIdentity, snapshot: str, mark: str, beat: Beat) -> None:
+        """Revert without powering on. Refuses (VmChanged) when its description lacks the mark."""
+        ...
+
+    def remove_snapshot(self, vm: VmIdentity, name: str, mark: str, beat: Beat) -> bool:
+        """Remove the snapshot of this name, only it, and wait for the merge. False: it was gone.
+        Refuses (VmChanged) when its description lacks the mark."""
+        ...
+
+    def set_change_tracking(self, vm: VmIdentity, enabled: bool, beat: Beat) -> bool:
+        """Switch change tracking; returns whether a change was needed."""
+        ...
+
+    def changed_areas(
+        self, vm: VmIdentity, snapshot: str, disk: Disk, since: str, beat: Beat
+    ) -> Iterator[tuple[int, int]]:
+        """(offset, length) in bytes of areas changed between change id `since` and the snapshot,
+        all pages; TrackingUnusable whenever the answer cannot be trusted."""
+        ...
+
+    def grow_disk(self, vm: VmIdentity, disk_key: int, capacity_bytes: int, beat: Beat) -> None:
+        """Grow to at least this capacity; larger already is success."""
+        ...
+
+    def get_attribute(self, vm: VmIdentity, name: str) -> str:
+        """Value of a custom attribute of the VM; empty when there is none."""
+        ...
+
+    def set_attribute(self, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
+        """Set a custom attribute, creating its definition when missing; empty clears it."""
+        ...
+
+    def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:
+        """Wait until no task is queued or running on the VM; returns what was waited for.
+        SiteBusy when one still runs at the deadline."""
+        ...
+
+
+class Sites(Protocol):
+    """All configured sites."""
+
+    def site(self, name: str) -> Site:
+        """The site of this name; SettingsInvalid when the settings have none."""
+        ...
