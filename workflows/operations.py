@@ -20,12 +20,12 @@ O = TypeVar("O", bound=Contract)  # noqa: E741
 class Preset(Enum):
     """Kinds of work; workflows/options.py gives each its timeouts and says why."""
 
-    RECORD = "record"
-    """Reads and catalog transactions: short."""
     CONTROL = "control"
-    """Changes at a site: minutes, hours for merges; heartbeats."""
+    """Changes at a site and in the catalog: minutes, hours for merges; heartbeats."""
     TRANSFER = "transfer"
     """Moves or digests bytes on a mover: unbounded, heartbeats."""
+    WATCH = "watch"
+    """Looks on while people decide; ends by cancellation."""
     PROBE = "probe"
     """One question, asked once."""
 
@@ -57,11 +57,12 @@ TRANSPORT_CHANGES = Operation(
 )
 VERIFY = Operation("verify", ops.Verify, ops.VerifyResult, Preset.TRANSFER)
 CHECK_DRIFT = Operation("check_drift", ops.CheckDrift, ops.Done, Preset.CONTROL)
-SET_REPLICA_STATE = Operation("set_replica_state", ops.SetReplicaState, ops.Done, Preset.RECORD)
+SET_REPLICA_STATE = Operation("set_replica_state", ops.SetReplicaState, ops.Done, Preset.CONTROL)
 POWER_ON = Operation("power_on", ops.PowerOn, ops.PowerOnResult, Preset.CONTROL)
 SETTLE = Operation("settle", ops.Settle, ops.Done, Preset.CONTROL)
 RESTORE_REPLICA = Operation("restore_replica", ops.RestoreReplica, ops.Done, Preset.CONTROL)
 RESTORE_TARGET = Operation("restore_target", ops.RestoreTarget, ops.Done, Preset.CONTROL)
 CLEAN_TARGET = Operation("clean_target", ops.CleanTarget, ops.Done, Preset.CONTROL)
-CLOSE_RUN = Operation("close_run", ops.CloseRun, ops.Done, Preset.RECORD)
+CLOSE_RUN = Operation("close_run", ops.CloseRun, ops.Done, Preset.CONTROL)
+WATCH_DECISION = Operation("watch_decision", ops.WatchDecision, ops.WatchResult, Preset.WATCH)
 PROBE = Operation("probe", ops.Probe, ops.ProbeResult, Preset.PROBE)

@@ -20,6 +20,6 @@ Text = Annotated[str, StringConstraints(max_length=2000)]
 
 
 class Contract(BaseModel):
-    """A frozen message. Fields added after a release have defaults, so old histories still decode."""
+    """A frozen message; a field added after a release has a default: old histories still decode."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")

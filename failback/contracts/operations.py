@@ -1,7 +1,7 @@
 """Arguments and results of the activities: one frozen model each.
 
-No bulk data: extent lists, digests and progress live in the ledger and the catalog; what travels here
-are identities, counts and short evidence.
+No bulk data: extent lists, digests and progress live in the ledger and the catalog; what travels
+here are identities, counts and short evidence.
 """
 
 from __future__ import annotations
@@ -216,6 +216,8 @@ class SetReplicaState(StepCall):
 
     to: ReplicaState
     allowed_from: tuple[ReplicaState, ...] = Field(max_length=4)
+    verified_target: VmIdentity | None = None
+    """Target whose mark `incomplete` is taken away: its content is verified."""
 
 
 class PowerOn(StepCall):
@@ -278,6 +280,20 @@ class CloseRun(StepCall):
     protective_snapshot: Name | None = None
     replica: VmIdentity | None = None
     target: VmIdentity | None = None
+
+
+class WatchDecision(StepCall):
+    """Watch the power states while a person decides; returns only when something is wrong."""
+
+    must_be_off: tuple[VmIdentity, ...] = Field(max_length=4)
+    target: VmIdentity
+    interval: timedelta = timedelta(seconds=30)
+
+
+class WatchResult(Contract):
+    """What the watch saw; the watch is started again after it is recorded."""
+
+    alarm: Text
 
 
 class Probe(StepCall):

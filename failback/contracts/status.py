@@ -10,7 +10,14 @@ from failback.contracts.base import Contract, Name, Text
 from failback.contracts.operations import DifferencePlan, TransportResult, VerifyResult
 from failback.contracts.plan import Finding
 from failback.contracts.requests import Answer
-from failback.contracts.words import Destination, Outcome, Phase, ReplicaState, RequestKind, StepName
+from failback.contracts.words import (
+    Destination,
+    Outcome,
+    Phase,
+    ReplicaState,
+    RequestKind,
+    StepName,
+)
 
 
 class StepStatus(Contract):
@@ -63,5 +70,7 @@ class Status(Contract):
     decision_since: datetime | None = None
     downtime_started_at: datetime | None = None
     downtime_ended_at: datetime | None = None
+    alarms: tuple[Text, ...] = Field(default=(), max_length=20)
+    """The newest alarms: split brain, verify mismatches."""
     warning: Text = ""
     """What undo would lose now, said before anyone asks for it."""

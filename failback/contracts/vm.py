@@ -54,7 +54,7 @@ class Disk(Contract):
     parent_file: Text | None = None
     mode: Name = "persistent"
     refusals: tuple[Name, ...] = Field(default=(), max_length=16)
-    """Why this disk cannot be failed back: `independent`, `physical-rdm`, `multi-writer`, `encrypted`."""
+    """Why it cannot be failed back: `independent`, `physical-rdm`, `multi-writer`, `encrypted`."""
 
 
 class Snapshot(Contract):

@@ -60,6 +60,7 @@ class StepName(StrEnum):
     VERIFY = "verify"
     MARK_FAILBACK = "mark_failback"
     POWER_ON_TARGET = "power_on_target"
+    AWAIT_DECISION = "await_decision"
     COMMIT = "commit"
     SETTLE = "settle"
     UNDO_POWER_ON_TARGET = "undo_power_on_target"

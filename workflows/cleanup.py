@@ -1,0 +1,56 @@
+"""Workflow `FailbackCleanup`: what remains to be tidied after a commit.
+
+It is a workflow of its own because the merge of the target protective snapshot may take hours, and
+its troubles must never block production or the next failover.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+
+from failback.contracts.operations import CleanTarget, Done
+from failback.contracts.words import StepName
+from workflows.facts import Facts
+from workflows.operations import CLEAN_TARGET
+
+
+@workflow.defn(name="FailbackCleanup")
+class CleanupWorkflow:
+    """Remove the target protective snapshot, restore change tracking, remove the mark."""
+
+    @workflow.run
+    async def run(self, request: CleanTarget) -> Done:
+        result: Done = await workflow.execute_activity(
+            CLEAN_TARGET.name,
+            request,
+            result_type=CLEAN_TARGET.result,
+            summary="Remove the target protective snapshot, restore tracking",
+            # Merges take hours; production is served meanwhile.
+            start_to_close_timeout=timedelta(days=7),
+            heartbeat_timeout=timedelta(seconds=30),
+            # Nobody waits for it, so it backs off to rare tries and never gives up.
+            retry_policy=RetryPolicy(
+                initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=10)
+            ),
+        )
+        return result
+
+
+async def start_cleanup(facts: Facts) -> None:
+    """Start the cleanup of a committed run; it lives on when the run ends."""
+    await workflow.start_child_workflow(
+        CleanupWorkflow.run,
+        CleanTarget(
+            run=facts.run,
+            step=StepName.CLEAN_TARGET,
+            # A year: the trouble of a cleanup is an alarm, never a question to a person.
+            patience=timedelta(days=365),
+            target=facts.known.target,
+            tracking_was=facts.known.target_tracking,
+        ),
+        id=f"failback-cleanup/{facts.run.run_id}",
+        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+    )

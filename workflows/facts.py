@@ -1,0 +1,121 @@
+"""What a run has learnt so far: the results of its steps, and nothing that can be derived."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from pydantic import Field
+
+from failback.contracts.base import Contract, Name
+from failback.contracts.operations import (
+    DifferencePlan,
+    PowerOffResult,
+    ProtectTargetResult,
+    RunRef,
+    SnapshotReplicaResult,
+    TargetGuard,
+    TransportResult,
+    VerifyResult,
+)
+from failback.contracts.plan import Finding, RunPlan
+from failback.contracts.requests import Request
+from failback.contracts.start import StartRequest
+from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
+from failback.contracts.words import PowerState
+
+
+class ChangeBase(Contract):
+    """Change id of one disk that a complete, flushed cycle brought the target to."""
+
+    address: Name
+    change_id: Name | None
+
+
+class Facts(Contract):
+    """Grows step by step; input of every activity argument."""
+
+    run: RunRef
+    request: StartRequest
+    findings: tuple[Finding, ...] = Field(default=(), max_length=200)
+    plan: RunPlan | None = None
+    protected: ProtectTargetResult | None = None
+    frozen: SnapshotReplicaResult | None = None
+    """The read snapshot of pass 1."""
+    base: tuple[ChangeBase, ...] = Field(default=(), max_length=64)
+    replica_off: PowerOffResult | None = None
+    protective: SnapshotReplicaResult | None = None
+    """The failback protective snapshot."""
+    differences: tuple[DifferencePlan, ...] = Field(default=(), max_length=128)
+    transfers: tuple[TransportResult, ...] = Field(default=(), max_length=128)
+    verified: tuple[VerifyResult, ...] = Field(default=(), max_length=64)
+    target_on_at: datetime | None = None
+    undo: Request = Request()
+    """The undo requests so far, merged: later answers win."""
+    commit: Request = Request()
+    attested_off: tuple[Name, ...] = Field(default=(), max_length=16)
+
+    @property
+    def known(self) -> RunPlan:
+        """The plan of preflight; every step after step 0 has it."""
+        if self.plan is None:
+            raise ValueError("a step after preflight ran without a plan")
+        return self.plan
+
+    @property
+    def power_on_replica(self) -> bool:
+        """Whether undo powers the replica on: asked for, else as it was when the run began."""
+        asked = self.undo.power_on_replica
+        return self.known.replica_power is PowerState.ON if asked is None else asked
+
+    def guard(self) -> TargetGuard:
+        """What must still hold of the target since step 2."""
+        protected = self.protected or ProtectTargetResult()
+        return TargetGuard(
+            target=self.known.target,
+            snapshot=protected.snapshot,
+            power_mark=protected.power_mark,
+            files=tuple(disk.file for disk in protected.disks),
+        )
+
+    def pass_plans(self, pass_no: int) -> tuple[DifferencePlan, ...]:
+        """The difference plans of one pass."""
+        return tuple(plan for plan in self.differences if plan.pass_no == pass_no)
+
+    def target_openings(self) -> tuple[DiskOpening, ...]:
+        """The target's disks as they are written; empty before the target is protected."""
+        if self.protected is None:
+            return ()
+        leaves = {disk.key: disk for disk in self.protected.disks}
+        return tuple(
+            opening(self.known.target, leaves[pair.target_key], None)
+            for pair in self.known.pairs
+            if pair.target_key in leaves
+        )
+
+    def target_opening(self, pair: DiskPair) -> DiskOpening:
+        """The target disk of this pair as it is written."""
+        return next(o for o in self.target_openings() if o.disk_key == pair.target_key)
+
+    def change_base(self, address: str) -> str | None:
+        """The trusted change id of a disk, if a complete cycle left one."""
+        return next((base.change_id for base in self.base if base.address == address), None)
+
+
+def opening(vm: VmIdentity, disk: Disk, snapshot: str | None) -> DiskOpening:
+    """How a mover opens this disk of this VM."""
+    return DiskOpening(
+        site=vm.site,
+        vm_moref=vm.moref,
+        snapshot=snapshot,
+        disk_key=disk.key,
+        file=disk.file,
+        capacity_bytes=disk.capacity_bytes,
+    )
+
+
+def source_opening(
+    replica: VmIdentity, pair: DiskPair, snapshot: SnapshotReplicaResult
+) -> DiskOpening:
+    """The replica disk of this pair, frozen in this snapshot."""
+    disk = next(d for d in snapshot.disks if d.key == pair.replica_key)
+    return opening(replica, disk, snapshot.snapshot)

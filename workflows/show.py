@@ -1,0 +1,122 @@
+"""What people see of a run: the status, the markdown in the Temporal UI, the search attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
+
+from failback.contracts.plan import Finding
+from failback.contracts.status import Status, StepStatus
+from failback.contracts.words import Outcome, Phase, ReplicaState, StepName
+from workflows.engine import Run
+
+PHASE = SearchAttributeKey.for_keyword("FailbackPhase")
+REPLICA = SearchAttributeKey.for_keyword("FailbackReplica")
+DESTINATION = SearchAttributeKey.for_keyword("FailbackDestination")
+
+
+def search_attributes(status: Status) -> list[SearchAttributeUpdate]:
+    """Keywords by which runs are found; written on phase changes only, each write is an event."""
+    return [
+        PHASE.value_set(status.phase.value),
+        REPLICA.value_set(status.replica),
+        DESTINATION.value_set(status.destination.value),
+    ]
+
+
+def status(
+    run: Run,
+    *,
+    workflow_id: str,
+    outcome: Outcome | None,
+    findings: Sequence[Finding],
+    started_at: datetime,
+) -> Status:
+    """The answer of query `status`."""
+    facts = run.facts
+    rows = {row.name: row for row in run.steps}
+    down = rows.get(StepName.POWER_OFF_REPLICA)
+    up = rows.get(StepName.POWER_ON_TARGET)
+    undone_up = rows.get(StepName.UNDO_POWER_OFF_REPLICA)
+    ends = [row.finished_at for row in (up, undone_up) if row and row.finished_at]
+    return Status(
+        workflow_id=workflow_id,
+        run_id=facts.run.run_id,
+        replica=facts.request.replica,
+        destination=facts.request.destination,
+        phase=run.phase,
+        paused=run.paused,
+        replica_state=_replica_state(rows, outcome),
+        outcome=outcome,
+        steps=tuple(run.steps),
+        findings=tuple(findings),
+        differences=facts.differences,
+        transfers=facts.transfers,
+        verified=facts.verified,
+        operator=run.operator,
+        requests=tuple(run.answers),
+        started_at=started_at,
+        decision_since=_decision_since(run, rows),
+        downtime_started_at=down.started_at if down else None,
+        downtime_ended_at=min(ends) if ends else None,
+        alarms=tuple(run.alarms),
+        warning=_warning(run),
+    )
+
+
+def _replica_state(
+    rows: dict[StepName, StepStatus], outcome: Outcome | None
+) -> ReplicaState | None:
+    if outcome is Outcome.COMMITTED:
+        return ReplicaState.READY
+    if outcome is Outcome.REFUSED or StepName.PREFLIGHT not in rows:
+        return None
+    marked, unmarked = rows.get(StepName.MARK_FAILBACK), rows.get(StepName.UNDO_MARK_FAILBACK)
+    in_failback = marked is not None and marked.finished_at is not None
+    if in_failback and not (unmarked is not None and unmarked.finished_at is not None):
+        return ReplicaState.FAILBACK
+    return ReplicaState.FAILOVER
+
+
+def _decision_since(run: Run, rows: dict[StepName, StepStatus]) -> datetime | None:
+    last = rows.get(StepName.POWER_ON_TARGET)
+    return last.finished_at if last and run.phase is Phase.AWAITING_DECISION else None
+
+
+def _warning(run: Run) -> str:
+    """What undo would lose now."""
+    if run.phase in (Phase.CLOSED, Phase.COMMITTING):
+        return ""
+    lines = []
+    if run.facts.target_on_at is not None:
+        lines.append(
+            f"Undo loses what production wrote since {run.facts.target_on_at:%Y-%m-%d %H:%M:%S} UTC."
+        )
+    if not run.facts.request.protect_target:
+        lines.append(
+            "There is no target protective snapshot: undo cannot give the target its old content."
+        )
+    return " ".join(lines)
+
+
+def markdown(status: Status) -> str:
+    """Current details of the workflow, for the Temporal UI and `temporal workflow metadata`."""
+    paused = " (paused)" if status.paused else ""
+    lines = [f"### Failback of `{status.replica}`: {status.phase.value}{paused}", ""]
+    if status.outcome is not None:
+        lines += [f"Outcome: **{status.outcome.value}**", ""]
+    if status.operator is not None:
+        call = status.operator
+        may = ", ".join(f"`{kind.value}`" for kind in call.may)
+        lines += [f"**{call.code}** in *{call.step.value}*: {call.message}", "", f"Send {may}.", ""]
+    if status.phase is Phase.AWAITING_DECISION:
+        lines += ["Decide: `commit` keeps production, `undo` goes back to DR.", ""]
+    lines += [f"> {alarm}" for alarm in status.alarms[-3:]]
+    lines += [f"*{status.warning}*", ""] if status.warning else []
+    lines += [f"- {finding.code}: {finding.message}" for finding in status.findings[:20]]
+    for row in status.steps:
+        mark = "skipped" if row.skipped else "done" if row.finished_at else "running"
+        lines.append(f"- {mark}: {row.title}{f' - {row.evidence[:200]}' if row.evidence else ''}")
+    return "\n".join(lines)

@@ -1,0 +1,456 @@
+"""The step lists, as data: read this file from top to bottom to know what a failback does.
+
+A step issues one operation, for the whole VM or once per disk side by side, and adds what it learnt
+to the facts. Beside it stands its compensation. Undo walks the compensations of all steps that were
+*started*, in reverse order: an operation that was issued may have been applied even though nobody
+heard of it, so every compensation finds the work by its mark and tolerates that there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypedDict
+
+from failback.contracts import operations as ops
+from failback.contracts.vm import DiskPair
+from failback.contracts.words import (
+    GuestTimeoutPolicy,
+    Outcome,
+    Phase,
+    ReplicaState,
+    StepName,
+)
+from workflows import operations as op
+from workflows.facts import ChangeBase, Facts, source_opening
+
+READ_SNAPSHOT = "read-1"
+PROTECTIVE_SNAPSHOT = "protective"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One row of a step list."""
+
+    name: StepName
+    title: str
+    phase: Phase
+    operation: op.Operation[Any, Any]
+    arguments: Callable[[Facts, Step], tuple[Any, ...]]
+    """One argument per call; several run side by side; none: the step is skipped."""
+    learn: Callable[[Facts, tuple[Any, ...]], Facts] = lambda facts, results: facts
+    undo: Step | None = None
+    undo_on: Callable[[Facts, str], bool] = lambda facts, code: False
+    """Whether an error of this code starts an undo instead of asking a person."""
+
+
+class Head(TypedDict):
+    """Fields every argument begins with."""
+
+    run: ops.RunRef
+    step: StepName
+    patience: timedelta
+
+
+def head(facts: Facts, step: Step) -> Head:
+    """The common head; patience is shorter while the service is down (steps 6 to 13)."""
+    if facts.plan is None:
+        return Head(run=facts.run, step=step.name, patience=timedelta(minutes=30))
+    tuning = facts.plan.tuning
+    switching = step.phase in (Phase.SWITCHING, Phase.UNDOING)
+    return Head(
+        run=facts.run,
+        step=step.name,
+        patience=tuning.switch_patience if switching else tuning.step_patience,
+    )
+
+
+def _difference(facts: Facts, step: Step, pass_no: int) -> tuple[ops.CalculateDifference, ...]:
+    """One argument per disk; pass 2 reads the protective snapshot and starts from the base."""
+    snapshot = facts.frozen if pass_no == 1 else facts.protective
+    assert snapshot is not None
+
+    def one(pair: DiskPair) -> ops.CalculateDifference:
+        return ops.CalculateDifference(
+            **head(facts, step),
+            pass_no=pass_no,
+            pair=pair,
+            source=source_opening(facts.known.replica, pair, snapshot),
+            target=facts.target_opening(pair),
+            replica=facts.known.replica,
+            base_change_id=facts.change_base(str(pair.address)) if pass_no > 1 else None,
+            guard=facts.guard() if pass_no > 1 else None,
+        )
+
+    return tuple(one(pair) for pair in facts.known.pairs)
+
+
+def _learn_pass_1(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Facts:
+    """Every disk is complete and flushed, so the base moves to the change ids of this cycle."""
+    assert facts.frozen is not None
+    frozen = {disk.key: disk for disk in facts.frozen.disks}
+    base = tuple(
+        ChangeBase(address=str(pair.address), change_id=frozen[pair.replica_key].change_id)
+        for pair in facts.known.pairs
+    )
+    return facts.model_copy(update={"transfers": facts.transfers + results, "base": base})
+
+
+# --- compensations -------------------------------------------------------------------------------
+
+SETTLE = Step(
+    StepName.SETTLE,
+    "Wait for half-done operations and prove writers dead",
+    Phase.UNDOING,
+    op.SETTLE,
+    lambda f, s: (
+        (
+            ops.Settle(
+                **head(f, s),
+                vms=(f.known.target, f.known.replica),
+                written_disks=f.target_openings(),
+            ),
+        )
+        if f.plan
+        else ()
+    ),
+)
+
+UNDO_CLOSE = Step(
+    StepName.UNDO_CLOSE,
+    "Record the undo and release the claims",
+    Phase.UNDOING,
+    op.CLOSE_RUN,
+    lambda f, s: (ops.CloseRun(**head(f, s), outcome=Outcome.UNDONE, request=f.undo),),
+)
+
+UNDO_PROTECT_TARGET = Step(
+    StepName.UNDO_PROTECT_TARGET,
+    "Revert the target VM to its protective snapshot",
+    Phase.UNDOING,
+    op.RESTORE_TARGET,
+    lambda f, s: (
+        ops.RestoreTarget(
+            **head(f, s),
+            target=f.known.target,
+            snapshot=f.protected.snapshot if f.protected else None,
+            protected=f.request.protect_target,
+            tracking_was=f.known.target_tracking,
+            accept_not_restored=f.undo.accept_target_not_restored,
+        ),
+    ),
+)
+
+UNDO_FREEZE_REPLICA = Step(
+    StepName.UNDO_FREEZE_REPLICA,
+    "Remove the read snapshot of the VM replica",
+    Phase.UNDOING,
+    op.REMOVE_SNAPSHOT,
+    lambda f, s: (
+        ops.RemoveSnapshot(
+            **head(f, s),
+            vm=f.known.replica,
+            purpose=READ_SNAPSHOT,
+            restore_tracking=f.known.replica_tracking,
+        ),
+    ),
+)
+
+UNDO_POWER_OFF_REPLICA = Step(
+    StepName.UNDO_POWER_OFF_REPLICA,
+    "Power on the VM replica: service is back on DR",
+    Phase.UNDOING,
+    op.POWER_ON,
+    lambda f, s: (
+        (
+            ops.PowerOn(
+                **head(f, s),
+                vm=f.known.replica,
+                must_be_off=(f.known.target,),
+                attest_off=f.attested_off,
+            ),
+        )
+        if f.power_on_replica
+        else ()
+    ),
+)
+
+UNDO_PROTECT_REPLICA = Step(
+    StepName.UNDO_PROTECT_REPLICA,
+    "Revert the VM replica to its failback protective snapshot",
+    Phase.UNDOING,
+    op.RESTORE_REPLICA,
+    lambda f, s: (
+        ops.RestoreReplica(
+            **head(f, s),
+            replica=f.known.replica,
+            snapshot=f.protective.snapshot if f.protective else None,
+            power_mark=f.protective.power_mark if f.protective else None,
+            content=f.undo.replica_content or "",
+        ),
+    ),
+)
+
+UNDO_MARK_FAILBACK = Step(
+    StepName.UNDO_MARK_FAILBACK,
+    "Set the replica state back to FAILOVER",
+    Phase.UNDOING,
+    op.SET_REPLICA_STATE,
+    lambda f, s: (
+        ops.SetReplicaState(
+            **head(f, s),
+            to=ReplicaState.FAILOVER,
+            allowed_from=(
+                ReplicaState.FAILBACK,
+                ReplicaState.READY_TO_SWITCH,
+                ReplicaState.FAILOVER,
+            ),
+        ),
+    ),
+)
+
+UNDO_POWER_ON_TARGET = Step(
+    StepName.UNDO_POWER_ON_TARGET,
+    "Power off the target VM",
+    Phase.UNDOING,
+    op.POWER_OFF,
+    lambda f, s: (
+        ops.PowerOff(
+            **head(f, s),
+            vm=f.known.target,
+            guest_timeout=f.request.guest_timeout,
+            # Its content is reverted next, so a shutdown would only prolong the downtime.
+            hard=f.request.protect_target,
+            accept_suspended=True,
+        ),
+    ),
+)
+
+# --- original: the source VM where it was --------------------------------------------------------
+
+PREFLIGHT = Step(
+    StepName.PREFLIGHT,
+    "Check everything, claim the VMs",
+    Phase.PREFLIGHT,
+    op.PREFLIGHT,
+    lambda f, s: (ops.Preflight(**head(f, s), request=f.request),),
+    lambda f, r: f.model_copy(update={"findings": r[0].findings, "plan": r[0].plan}),
+    undo=UNDO_CLOSE,
+)
+
+ORIGINAL: tuple[Step, ...] = (
+    Step(
+        StepName.POWER_OFF_TARGET,
+        "Power off the target VM",
+        Phase.SYNCING,
+        op.POWER_OFF,
+        lambda f, s: (
+            ops.PowerOff(
+                **head(f, s),
+                vm=f.known.target,
+                guest_timeout=f.request.guest_timeout,
+                on_guest_timeout=f.request.on_guest_timeout,
+                accept_suspended=f.request.accept_suspended,
+            ),
+        ),
+        undo_on=lambda f, code: (
+            code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
+        ),
+    ),
+    Step(
+        StepName.PROTECT_TARGET,
+        "Protect the target VM: tracking off, snapshot, mark",
+        Phase.SYNCING,
+        op.PROTECT_TARGET,
+        lambda f, s: (
+            ops.ProtectTarget(
+                **head(f, s),
+                target=f.known.target,
+                pairs=f.known.pairs,
+                snapshot=f.request.protect_target,
+            ),
+        ),
+        lambda f, r: f.model_copy(update={"protected": r[0]}),
+        undo=UNDO_PROTECT_TARGET,
+    ),
+    Step(
+        StepName.FREEZE_REPLICA,
+        "Freeze the VM replica's disks in a read snapshot",
+        Phase.SYNCING,
+        op.SNAPSHOT_REPLICA,
+        lambda f, s: (
+            ops.SnapshotReplica(
+                **head(f, s),
+                replica=f.known.replica,
+                purpose=READ_SNAPSHOT,
+                enable_tracking=f.request.enable_tracking,
+            ),
+        ),
+        lambda f, r: f.model_copy(update={"frozen": r[0]}),
+        undo=UNDO_FREEZE_REPLICA,
+    ),
+    Step(
+        StepName.CALCULATE_DIFFERENCE,
+        "Calculate the difference, pass 1",
+        Phase.SYNCING,
+        op.CALCULATE_DIFFERENCE,
+        lambda f, s: _difference(f, s, 1),
+        lambda f, r: f.model_copy(update={"differences": f.differences + r}),
+    ),
+    Step(
+        StepName.TRANSPORT_CHANGES,
+        "Transport the changes, pass 1 (the replica serves)",
+        Phase.SYNCING,
+        op.TRANSPORT_CHANGES,
+        lambda f, s: tuple(
+            ops.TransportChanges(**head(f, s), plan=plan) for plan in f.pass_plans(1)
+        ),
+        _learn_pass_1,
+    ),
+    Step(
+        StepName.UNFREEZE_REPLICA,
+        "Remove the read snapshot while the replica serves",
+        Phase.SYNCING,
+        op.REMOVE_SNAPSHOT,
+        lambda f, s: (ops.RemoveSnapshot(**head(f, s), vm=f.known.replica, purpose=READ_SNAPSHOT),),
+    ),
+    Step(
+        StepName.CHECK_DRIFT,
+        "Check that both VMs are still what was planned",
+        Phase.SYNCING,
+        op.CHECK_DRIFT,
+        lambda f, s: (ops.CheckDrift(**head(f, s), plan=f.known, guard=f.guard()),),
+    ),
+    Step(
+        StepName.POWER_OFF_REPLICA,
+        "Power off the VM replica: downtime begins",
+        Phase.SWITCHING,
+        op.POWER_OFF,
+        lambda f, s: (
+            ops.PowerOff(
+                **head(f, s),
+                vm=f.known.replica,
+                guest_timeout=f.request.guest_timeout,
+                on_guest_timeout=f.request.on_guest_timeout,
+                accept_suspended=f.request.accept_suspended,
+            ),
+        ),
+        lambda f, r: f.model_copy(update={"replica_off": r[0]}),
+        undo=UNDO_POWER_OFF_REPLICA,
+        undo_on=lambda f, code: (
+            code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
+        ),
+    ),
+    Step(
+        StepName.PROTECT_REPLICA,
+        "Failback protective snapshot of the VM replica",
+        Phase.SWITCHING,
+        op.SNAPSHOT_REPLICA,
+        lambda f, s: (
+            ops.SnapshotReplica(**head(f, s), replica=f.known.replica, purpose=PROTECTIVE_SNAPSHOT),
+        ),
+        lambda f, r: f.model_copy(update={"protective": r[0]}),
+        undo=UNDO_PROTECT_REPLICA,
+    ),
+    Step(
+        StepName.CALCULATE_DIFFERENCE_2,
+        "Calculate the difference, pass 2",
+        Phase.SWITCHING,
+        op.CALCULATE_DIFFERENCE,
+        lambda f, s: _difference(f, s, 2),
+        lambda f, r: f.model_copy(update={"differences": f.differences + r}),
+    ),
+    Step(
+        StepName.TRANSPORT_CHANGES_2,
+        "Transport the changes, pass 2",
+        Phase.SWITCHING,
+        op.TRANSPORT_CHANGES,
+        lambda f, s: tuple(
+            ops.TransportChanges(**head(f, s), plan=plan) for plan in f.pass_plans(2)
+        ),
+        lambda f, r: f.model_copy(update={"transfers": f.transfers + r}),
+    ),
+    Step(
+        StepName.VERIFY,
+        "Verify both sides by digest",
+        Phase.SWITCHING,
+        op.VERIFY,
+        lambda f, s: tuple(
+            ops.Verify(**head(f, s), plan=plan, whole_disk=f.request.verify_whole_disk)
+            for plan in f.pass_plans(2)
+        ),
+        lambda f, r: f.model_copy(update={"verified": r}),
+    ),
+    Step(
+        StepName.MARK_FAILBACK,
+        "Set the replica state to FAILBACK",
+        Phase.SWITCHING,
+        op.SET_REPLICA_STATE,
+        lambda f, s: (
+            ops.SetReplicaState(
+                **head(f, s),
+                to=ReplicaState.FAILBACK,
+                allowed_from=(ReplicaState.FAILOVER, ReplicaState.READY_TO_SWITCH),
+                verified_target=f.known.target,
+            ),
+        ),
+        undo=UNDO_MARK_FAILBACK,
+    ),
+    Step(
+        StepName.POWER_ON_TARGET,
+        "Power on the target VM: downtime ends",
+        Phase.SWITCHING,
+        op.POWER_ON,
+        lambda f, s: (
+            (
+                ops.PowerOn(
+                    **head(f, s),
+                    vm=f.known.target,
+                    must_be_off=(f.known.replica,),
+                    attest_off=f.attested_off,
+                    written_disks=f.target_openings(),
+                ),
+            )
+            if f.request.power_on_target
+            else ()
+        ),
+        lambda f, r: f.model_copy(update={"target_on_at": r[0].at}),
+        undo=UNDO_POWER_ON_TARGET,
+    ),
+)
+
+AWAIT_DECISION = Step(
+    StepName.AWAIT_DECISION,
+    "Await the decision: commit or undo",
+    Phase.AWAITING_DECISION,
+    op.WATCH_DECISION,
+    lambda f, s: (
+        ops.WatchDecision(**head(f, s), must_be_off=(f.known.replica,), target=f.known.target),
+    ),
+)
+
+COMMIT = Step(
+    StepName.COMMIT,
+    "Commit: replica READY, protective snapshot becomes a restore point",
+    Phase.COMMITTING,
+    op.CLOSE_RUN,
+    lambda f, s: (
+        ops.CloseRun(
+            **head(f, s),
+            outcome=Outcome.COMMITTED,
+            request=f.commit,
+            protective_snapshot=f.protective.snapshot if f.protective else None,
+            replica=f.known.replica,
+            target=f.known.target,
+        ),
+    ),
+)
+
+
+def undo_list(started: list[StepName]) -> tuple[Step, ...]:
+    """What undo does for a run whose steps so far are these: settle, then reversed compensations."""
+    done = set(started)
+    forward = (PREFLIGHT, *ORIGINAL)
+    back = tuple(s.undo for s in reversed(forward) if s.undo is not None and s.name in done)
+    return (SETTLE, *back)
