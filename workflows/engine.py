@@ -93,11 +93,9 @@ class Run:
 
     def merge_undo(self, request: Request) -> None:
         """Later answers win, earlier ones stay where the later request is silent."""
-        given = request.model_dump(exclude_defaults=True)
+        given = {name: getattr(request, name) for name in request.model_fields_set}
         undo = self.facts.undo.model_copy(update=given)
-        self.facts = self.facts.model_copy(
-            update={"undo": Request.model_validate(undo.model_dump())}
-        )
+        self.facts = self.facts.model_copy(update={"undo": undo})
 
 
 class Engine:

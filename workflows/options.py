@@ -59,7 +59,7 @@ def options(preset: Preset, tuning: Tuning) -> ActivityOptions:
             )
         case Preset.WATCH:
             return ActivityOptions(
-                # A decision may take months; the watch is one activity, so waiting costs no history.
+                # A decision may take months; one activity watches, so waiting costs no history.
                 start_to_close_timeout=timedelta(days=365),
                 heartbeat_timeout=max(tuning.heartbeat_timeout, timedelta(seconds=10)),
                 retry_policy=RETRY,

@@ -1,7 +1,7 @@
 """Takes requests into a run: validates the raw value, decides, records; never raises.
 
-A signal handler that raises fails the workflow task for ever, and a typed parameter drops input that
-does not fit without a word; so handlers take the raw value and every answer is recorded.
+A signal handler that raises fails the workflow task for ever, and a typed parameter drops input
+that does not fit without a word; so handlers take the raw value and every answer is recorded.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ REPLICA = SearchAttributeKey.for_keyword("FailbackReplica")
 DESTINATION = SearchAttributeKey.for_keyword("FailbackDestination")
 
 
-def search_attributes(status: Status) -> list[SearchAttributeUpdate]:
+def search_attributes(status: Status) -> list[SearchAttributeUpdate[str]]:
     """Keywords by which runs are found; written on phase changes only, each write is an event."""
     return [
         PHASE.value_set(status.phase.value),
@@ -92,7 +92,8 @@ def _warning(run: Run) -> str:
     lines = []
     if run.facts.target_on_at is not None:
         lines.append(
-            f"Undo loses what production wrote since {run.facts.target_on_at:%Y-%m-%d %H:%M:%S} UTC."
+            "Undo loses what production wrote since "
+            f"{run.facts.target_on_at:%Y-%m-%d %H:%M:%S} UTC."
         )
     if not run.facts.request.protect_target:
         lines.append(

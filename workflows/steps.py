@@ -449,7 +449,7 @@ COMMIT = Step(
 
 
 def undo_list(started: list[StepName]) -> tuple[Step, ...]:
-    """What undo does for a run whose steps so far are these: settle, then reversed compensations."""
+    """What undo does when these steps were started: settle, then reversed compensations."""
     done = set(started)
     forward = (PREFLIGHT, *ORIGINAL)
     back = tuple(s.undo for s in reversed(forward) if s.undo is not None and s.name in done)
