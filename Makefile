@@ -1,0 +1,54 @@
+# Every path below is relative: the checkout may stand in a folder with a space in its name.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+# Any Python from 3.11 on; the environment is made from it.
+PYTHON ?= python3
+# More arguments for pytest: make test ARGS='-k undo -x'
+ARGS ?=
+
+ENSURE := $(PYTHON) tools/ensure.py
+VENV := .venv/bin/python
+TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks tools tests)
+
+.PHONY: help setup venv demo test lint format lock clean
+
+help: ## Show this.
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | while IFS= read -r line; do \
+	  printf '  make %-8s %s\n' "$${line%%:*}" "$${line#*## }"; done
+
+setup: ## Prepare everything: environment, nbdkit, Temporal server, practice site (first time 5-10 minutes).
+	@$(ENSURE) all
+
+venv: ## Prepare the Python environment only.
+	@$(ENSURE) venv
+
+# DEMO and KEEP reach the demo as environment variables, as every variable given to make does.
+demo: setup ## Fail a practice site back, with everything on this machine (DEMO=..., KEEP=1).
+	@$(VENV) -m demo
+
+# One process: the tests share one Temporal server, and splitting them over two cores gains nothing.
+test: setup ## Run the tests (ARGS='...' for pytest).
+	@$(VENV) -m pytest $(ARGS)
+
+lint: venv ## Check style and types of the Python code and of the practice site's Go code.
+	@$(VENV) -m ruff check .
+	@$(VENV) -m ruff format --check .
+	@$(VENV) -m mypy --strict $(TYPED)
+	@cd lab && go vet ./...
+	@unformatted="$$(gofmt -l lab)"; if [ -n "$$unformatted" ]; then \
+	  printf 'not formatted by gofmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+format: venv ## Put the code into shape: what `make lint` would complain about and can be mended.
+	@$(VENV) -m ruff check --fix .
+	@$(VENV) -m ruff format .
+	@gofmt -w lab
+
+lock: venv ## Resolve the dependencies anew (UPGRADE=1 for newer releases); needs the network.
+	@$(VENV) tools/lock.py
+
+clean: ## Remove what these targets leave in the checkout; the cache of built programs stays.
+	@rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .demo build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
