@@ -84,10 +84,11 @@ class Host:
     os_release: str = field(default_factory=_read_os_release)
     system: str = field(default_factory=lambda: platform.system().lower())
     machine: str = field(default_factory=platform.machine)
+    system_folders: tuple[str, ...] = SYSTEM_FOLDERS
 
     def which(self, program: str) -> Path | None:
         """Find a program on PATH, then in the folders for administrators."""
-        path = os.pathsep.join([self.env.get("PATH", os.defpath), *SYSTEM_FOLDERS])
+        path = os.pathsep.join([self.env.get("PATH", os.defpath), *self.system_folders])
         found = shutil.which(program, path=path)
         return Path(found) if found else None
 
