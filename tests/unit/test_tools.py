@@ -179,7 +179,7 @@ class TestObtainingTemporal:
             bin_dir / "go",
             'if [ "$1" = env ]; then echo go1.26.8; echo local; exit; fi',
             'while [ "$1" != -o ]; do shift; done',
-            f'printf "#!/bin/sh\\necho \'{TESTED_ANSWER}\'\\n" > "$2"; chmod +x "$2"',
+            f'printf "#!/bin/sh\\necho \'{TESTED_ANSWER}\'\\n" > "$2"; /bin/chmod +x "$2"',
         )
 
         program = temporal_binary.ensure(host(tmp_path, bin_dir), self.unreachable)
