@@ -112,9 +112,10 @@ class Engine:
             await self.step(step)
 
     async def undo(self) -> None:
-        """Walk the compensations of everything that was started; nothing can stop this."""
+        """Walk the compensations of everything that was reached; nothing can stop this. A skipped
+        step counts: a target that was not to be powered on may have been, by hand."""
         self.enter(Phase.UNDOING)
-        for step in undo_list(self.run.started()):
+        for step in undo_list([row.name for row in self.run.steps]):
             await self.step(step)
 
     async def step(self, step: Step) -> None:

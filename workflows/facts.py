@@ -67,6 +67,13 @@ class Facts(Contract):
         asked = self.undo.power_on_replica
         return self.known.replica_power is PowerState.ON if asked is None else asked
 
+    @property
+    def replica_power_mark(self) -> str | None:
+        """Mark of the replica's newest power-on as far as this run knows: a step that was cut off
+        before it could report leaves the one of the read snapshot, taken while it ran."""
+        newest = self.protective or self.frozen
+        return newest.power_mark if newest else None
+
     def guard(self) -> TargetGuard:
         """What must still hold of the target since step 2."""
         protected = self.protected or ProtectTargetResult()

@@ -2,7 +2,7 @@
 
 A step issues one operation, for the whole VM or once per disk side by side, and adds what it learnt
 to the facts. Beside it stands its compensation. Undo walks the compensations of all steps that were
-*started*, in reverse order: an operation that was issued may have been applied even though nobody
+*reached*, in reverse order: an operation that was issued may have been applied even though nobody
 heard of it, so every compensation finds the work by its mark and tolerates that there is none.
 """
 
@@ -186,7 +186,7 @@ UNDO_PROTECT_REPLICA = Step(
             **head(f, s),
             replica=f.known.replica,
             snapshot=f.protective.snapshot if f.protective else None,
-            power_mark=f.protective.power_mark if f.protective else None,
+            power_mark=f.replica_power_mark,
             content=f.undo.replica_content or "",
         ),
     ),
@@ -448,9 +448,9 @@ COMMIT = Step(
 )
 
 
-def undo_list(started: list[StepName]) -> tuple[Step, ...]:
-    """What undo does when these steps were started: settle, then reversed compensations."""
-    done = set(started)
+def undo_list(reached: list[StepName]) -> tuple[Step, ...]:
+    """What undo does when these steps were reached: settle, then reversed compensations."""
+    done = set(reached)
     forward = (PREFLIGHT, *ORIGINAL)
     back = tuple(s.undo for s in reversed(forward) if s.undo is not None and s.name in done)
     return (SETTLE, *back)

@@ -94,7 +94,6 @@ class ProtectTargetResult(Contract):
 
     snapshot: Name | None = None
     """moref of the target protective snapshot."""
-    tracking_was: bool = False
     power_mark: Name | None = None
     """Opaque mark of the last power-on; a later different one means somebody ran the target."""
     disks: tuple[Disk, ...] = Field(default=(), max_length=64)

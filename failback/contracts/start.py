@@ -33,6 +33,8 @@ class StartRequest(Contract):
     on_guest_timeout: GuestTimeoutPolicy = GuestTimeoutPolicy.FORCE
     auto_retry: bool = True
     """Go on by itself when a site that could not be reached is back."""
+    grow_target: bool = False
+    """Consent to grow target disks that are smaller than the replica's: undo cannot shrink them."""
     verify_whole_disk: bool = False
     leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
     """Addresses (`scsi0:2`) of replica disks without partner whose data stays on DR."""

@@ -1,0 +1,56 @@
+"""The replica's state and the closing transaction of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from activities.edge import Attempt, now
+from activities.snapshots import STATE_ATTRIBUTE
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import CloseRun, Done, SetReplicaState
+from failback.contracts.words import Outcome, PowerState
+from failback.errors import SplitBrain
+from failback.hypervisor.ports import Sites
+
+
+@dataclass(frozen=True)
+class CatalogActivities:
+    """Compare-and-sets bound to the run."""
+
+    sites: Sites
+    catalog: Catalog
+
+    def set_replica_state(self, argument: SetReplicaState, attempt: Attempt) -> Done:
+        """Set the state. Idempotent because the same run setting the same state again succeeds."""
+        run = argument.run
+        if argument.verified_target is not None:
+            target = argument.verified_target
+            self.sites.site(target.site).set_attribute(
+                target, STATE_ATTRIBUTE, f"failed back {run.run_id}", attempt.beat
+            )
+        attempt.beat()
+        self.catalog.set_state(run.run_id, run.replica, argument.to, argument.allowed_from)
+        return Done(evidence=f"replica {run.replica} is in state {argument.to}")
+
+    def close_run(self, argument: CloseRun, attempt: Attempt) -> Done:
+        """Close the run in one transaction.
+
+        Idempotent because the transaction records the outcome, and a repeat finds it.
+        """
+        run = argument.run
+        if argument.outcome is Outcome.UNDONE:
+            self.catalog.close_undo(run.run_id, run.replica, now())
+            return Done(evidence="claims released, replica in state FAILOVER")
+        if not self.catalog.is_committed(run.run_id) and argument.replica is not None:
+            # A commit hands the replica to replication, which overwrites it: it must not serve.
+            power = self.sites.site(argument.replica.site).read([argument.replica])[0].power
+            if power is not PowerState.OFF:
+                raise SplitBrain(
+                    f"Commit is refused while the replica {argument.replica} is {power}.",
+                    "Power it off and send retry.",
+                )
+        attempt.beat()
+        self.catalog.close_commit(
+            run.run_id, run.replica, argument.protective_snapshot, now(), argument.request
+        )
+        return Done(evidence="replica READY, protective snapshot is its newest restore point")

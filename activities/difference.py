@@ -1,0 +1,107 @@
+"""Choosing how the difference of a disk is found, and storing the areas in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from activities.disks import Disks, disk_id
+from activities.edge import Attempt
+from activities.inventory import guard_broken
+from failback.contracts.operations import CalculateDifference, DifferencePlan
+from failback.contracts.vm import Disk, DiskOpening
+from failback.contracts.words import Method
+from failback.disks.ledger import LedgerIdentity, LedgerStore
+from failback.disks.plan import Extent, TransferPlan, align, merge
+from failback.errors import TrackingUnusable
+from failback.hypervisor.ports import Sites
+
+
+@dataclass(frozen=True)
+class DifferenceActivities:
+    """Plans of one disk's pass."""
+
+    sites: Sites
+    disks: Disks
+    ledger: LedgerStore
+    segment_bytes: int
+
+    def calculate_difference(
+        self, argument: CalculateDifference, attempt: Attempt
+    ) -> DifferencePlan:
+        """Choose tracked or compare for one disk and save the areas.
+
+        Idempotent because a plan of the same id, identity and areas keeps its finished segments.
+        """
+        method, reason, areas = self._choose(argument, attempt)
+        capacity = argument.source.capacity_bytes
+        plan = TransferPlan(capacity, self.segment_bytes, areas)
+        address = str(argument.pair.address)
+        plan_id = f"{argument.run.run_id}/{address}/{argument.pass_no}"
+        identity = LedgerIdentity(
+            source=identity_of(argument.source),
+            target=identity_of(argument.target),
+            base=argument.base_change_id or "" if method is Method.TRACKED else "",
+        )
+        self.ledger.save(plan_id, disk_id(argument.run.run_id, argument.target), identity, plan)
+        return DifferencePlan(
+            plan_id=plan_id,
+            pass_no=argument.pass_no,
+            address=address,
+            method=method,
+            reason=reason,
+            areas_bytes=capacity if areas is None else sum(area.length for area in areas),
+            source=argument.source,
+            target=argument.target,
+        )
+
+    def _choose(
+        self, argument: CalculateDifference, attempt: Attempt
+    ) -> tuple[Method, str, tuple[Extent, ...] | None]:
+        if argument.pass_no == 1:
+            return Method.COMPARE, "pass 1 has no trusted base on both sides", None
+        if argument.guard is not None:
+            broken = guard_broken(self.sites, argument.guard)
+            if broken:
+                return Method.COMPARE, f"the target was touched behind our back: {broken}", None
+        if argument.base_change_id is None:
+            return Method.COMPARE, "change tracking of the replica is off", None
+        source = argument.source
+        disk = Disk(
+            key=source.disk_key,
+            address=argument.pair.address,
+            file=source.file,
+            capacity_bytes=source.capacity_bytes,
+            change_id=argument.base_change_id,
+        )
+        try:
+            extents = merge(
+                Extent(offset, length)
+                for offset, length in self.sites.site(source.site).changed_areas(
+                    argument.replica,
+                    source.snapshot or "",
+                    disk,
+                    argument.base_change_id,
+                    attempt.beat,
+                )
+            )
+        except TrackingUnusable as error:
+            return Method.COMPARE, f"change tracking cannot be used: {error.what}", None
+        areas = align(extents, source.capacity_bytes)
+        total = sum(area.length for area in areas)
+        return Method.TRACKED, f"{total} bytes changed since pass 1 by change tracking", areas
+
+
+def identity_of(opening: DiskOpening) -> str:
+    """What a ledger binds a side to: the disk, the file and the snapshot it is opened at."""
+    text = "|".join(
+        (
+            opening.site,
+            opening.vm_moref,
+            opening.snapshot or "",
+            str(opening.disk_key),
+            opening.file,
+            str(opening.capacity_bytes),
+        )
+    )
+    return hashlib.sha256(text.encode()).hexdigest()

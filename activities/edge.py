@@ -1,0 +1,236 @@
+"""The one edge between Temporal and the product: leases, heartbeats, records and error mapping.
+
+Every activity runs inside `bind`: it takes the replica's mutation lease, so that an attempt that the
+server has given up on can no longer change anything; beats while it makes progress; writes its intent
+before it acts; and turns our errors into ApplicationErrors, retryable until patience ends.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from temporalio import activity
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from failback.catalog.repository import Catalog
+from failback.contracts.base import Contract
+from failback.contracts.operations import StepCall
+from failback.errors import CatalogError, CatalogUnavailable, FailbackError, Stopped
+from workflows.operations import Operation
+
+log = logging.getLogger(__name__)
+
+I = TypeVar("I", bound=StepCall)  # noqa: E741 - the conventional name of an input type
+O = TypeVar("O", bound=Contract)  # noqa: E741
+
+STALL = timedelta(minutes=5)
+"""Longest time without a sign of progress before the heartbeat is withheld: longer than any single
+blocking call (each carries its own timeout), so only a thread that is truly stuck is given up."""
+
+
+@dataclass
+class Attempt:
+    """One attempt of one activity, as the operation sees it."""
+
+    catalog: Catalog
+    lease: str | None
+    epoch: int = 0
+    details: Contract | None = None
+    """Newest heartbeat details."""
+    last_beat: float = field(default_factory=time.monotonic)
+
+    def beat(self) -> None:
+        """A sign of progress, and the question whether this attempt may go on.
+
+        Raises LeaseLost when a newer attempt holds the lease, Stopped when cancelled or shutting
+        down. Called right before every mutation is sent and at least every two seconds.
+        """
+        self.last_beat = time.monotonic()
+        if activity.is_cancelled():
+            details = activity.cancellation_details()
+            raise Stopped(f"Cancelled at a safe point ({details}).")
+        if activity.is_worker_shutdown():
+            raise Stopped("The worker is shutting down; another attempt goes on.")
+        if self.lease is not None:
+            self.catalog.check_lease(self.lease, self.epoch)
+
+    @property
+    def owner(self) -> str:
+        """Names this attempt in leases and fences."""
+        info = activity.info()
+        return f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
+
+    @property
+    def number(self) -> int:
+        """1 for the first attempt of a scheduling."""
+        return activity.info().attempt
+
+    @property
+    def scheduling(self) -> str:
+        """The same for all attempts of one scheduling, another after a `retry`."""
+        return activity.info().activity_id
+
+
+class Heart:
+    """Beats for one attempt from a thread of its own: a vCenter may take a minute to answer one call,
+    and that must not cost the attempt. It falls silent when the work itself does."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        timeout = activity.info().heartbeat_timeout
+        self._every = min(timeout.total_seconds() / 4, 2.0) if timeout else 0.0
+        self._attempt = attempt
+        self._stop = threading.Event()
+        context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=context.run, args=(self._run,), name="heart", daemon=True
+        )
+
+    def __enter__(self) -> Heart:
+        if self._every:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._every:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            if time.monotonic() - self._attempt.last_beat > STALL.total_seconds():
+                log.error(
+                    "activity makes no progress", extra={"activity": activity.info().activity_id}
+                )
+                return
+            details = self._attempt.details
+            try:
+                if details is None:
+                    activity.heartbeat()
+                else:
+                    activity.heartbeat(details)
+            except (TimeoutError, RuntimeError):
+                # A busy or closing event loop; the next beat tells, and the server's timeout decides.
+                log.warning("heartbeat not delivered", exc_info=True)
+            if self._stop.wait(self._every):
+                return
+
+
+def bind(
+    operation: Operation[I, O],
+    method: Callable[[I, Attempt], O],
+    catalog: Catalog,
+    *,
+    exclusive: bool = True,
+    recorded: bool = True,
+) -> Callable[[Any], Any]:
+    """Make an activity of a method.
+
+    Args:
+        exclusive: take the replica's mutation lease; False for readers and for work that has a fence
+            of its own and runs side by side (disks).
+        recorded: write intent and result to the catalog; False where the run may not be there yet.
+    """
+
+    def run(argument: I) -> O:
+        info = activity.info()
+        lease = f"replica/{argument.run.replica}" if exclusive else None
+        attempt = Attempt(catalog, lease)
+        key = (argument.run.run_id, argument.step.value, object_of(argument))
+        try:
+            if lease is not None:
+                attempt.epoch = catalog.take_lease(lease, attempt.owner)
+            if recorded:
+                catalog.step_intent(*key, mark=mark_of(argument), at=now())
+                if info.attempt == 1:
+                    catalog.step_progress(*key)
+            with Heart(attempt):
+                result = method(argument, attempt)
+            if recorded:
+                catalog.step_finished(*key, evidence=result.model_dump_json(), at=now())
+            return result
+        except Stopped as error:
+            raise stopped(error) from error
+        except FailbackError as error:
+            raise failure(error, argument, catalog if recorded else None, key) from error
+
+    run.__name__ = operation.name
+    run.__annotations__ = {"argument": operation.argument, "return": operation.result}
+    return activity.defn(name=operation.name, no_thread_cancel_exception=True)(run)
+
+
+def stopped(error: Stopped) -> BaseException:
+    """A stop that was asked for ends as a cancellation; a shutdown as a failure that is retried at
+    once, on the worker that takes over."""
+    if activity.is_cancelled():
+        return CancelledError(str(error))
+    return ApplicationError(str(error), type="Stopped", next_retry_delay=timedelta(milliseconds=1))
+
+
+def failure(
+    error: FailbackError, argument: StepCall, catalog: Catalog | None, key: tuple[str, str, str]
+) -> ApplicationError:
+    """Our error as an ApplicationError: retryable only while patience lasts."""
+    info = activity.info()
+    failing = now() - info.scheduled_time
+    if error.retryable and catalog is not None:
+        try:
+            failing = catalog.step_failed(*key, error=str(error), now=now())
+        except CatalogUnavailable:
+            # The catalog itself is the trouble: the age of this scheduling is the next best measure.
+            log.warning("failure could not be recorded", exc_info=True)
+    patient = error.retryable and failing < argument.patience
+    log.warning(
+        "activity failed",
+        extra={"activity": info.activity_type, "code": error.type, "retry": patient},
+        exc_info=not isinstance(error, CatalogError),
+    )
+    return ApplicationError(
+        str(error),
+        {
+            "tried": f"{info.attempt} attempts in {int(failing.total_seconds())} s",
+            "unreachable": error.unreachable,
+            "audience": error.audience.value,
+            "evidence": error.evidence,
+        },
+        type=error.type,
+        non_retryable=not patient,
+    )
+
+
+def object_of(argument: StepCall) -> str:
+    """What a step row is about: a disk's address, a VM, or nothing in particular."""
+    plan = getattr(argument, "plan", None)
+    address = getattr(plan, "address", None)
+    if isinstance(address, str):
+        return address
+    pair = getattr(argument, "pair", None)
+    if pair is not None:
+        return str(pair.address)
+    for name in ("vm", "target", "replica"):
+        vm = getattr(argument, name, None)
+        if vm is not None:
+            return str(vm)
+    return ""
+
+
+def mark_of(argument: StepCall) -> str:
+    """The mark that everything created for this run carries."""
+    purpose = getattr(argument, "purpose", "")
+    return snapshot_name(argument.run.run_id, purpose) if purpose else argument.run.run_id
+
+
+def snapshot_name(run_id: str, purpose: str) -> str:
+    """Exact name of a snapshot of ours; the run id makes it unique."""
+    return f"failback/{run_id}/{purpose}"
+
+
+def now() -> datetime:
+    """Wall clock, aware."""
+    return datetime.now(UTC)

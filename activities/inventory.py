@@ -1,0 +1,210 @@
+"""Reading both VMs: preflight, the drift check before the switch, and the probe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from activities.disks import Disks
+from activities.edge import Attempt
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import (
+    CheckDrift,
+    Done,
+    Preflight,
+    PreflightResult,
+    Probe,
+    ProbeResult,
+    TargetGuard,
+)
+from failback.contracts.plan import Finding, RunPlan, Tuning
+from failback.contracts.vm import VmIdentity, VmView
+from failback.contracts.words import PowerState, Severity
+from failback.errors import (
+    CatalogUnavailable,
+    ClaimHeld,
+    FailbackError,
+    ReplicaUnknown,
+    SettingsInvalid,
+    SiteBusy,
+    SiteUnreachable,
+    VmChanged,
+)
+from failback.hypervisor.ports import Sites
+from failback.preflight.checks import check
+from failback.preflight.evidence import Evidence, refuse
+
+PRIVILEGES = (
+    "VirtualMachine.Interact.PowerOff",
+    "VirtualMachine.Interact.PowerOn",
+    "VirtualMachine.State.CreateSnapshot",
+    "VirtualMachine.State.RemoveSnapshot",
+    "VirtualMachine.State.RevertToSnapshot",
+    "VirtualMachine.Config.ChangeTracking",
+)
+"""What every run needs on both VMs; the data path needs more, see docs/vsphere-permissions.md."""
+
+
+@dataclass(frozen=True)
+class InventoryActivities:
+    """Activities that read sites and compare what they read with what was promised."""
+
+    sites: Sites
+    catalog: Catalog
+    disks: Disks
+    tuning: Tuning
+
+    def preflight(self, argument: Preflight, attempt: Attempt) -> PreflightResult:
+        """Claim the VMs, read them once, run every check; a refusal releases the claims.
+
+        Idempotent because claims of the same run are taken once, and everything else is reading.
+        """
+        run, request = argument.run, argument.request
+        try:
+            record = self.catalog.get_replica(request.replica)
+        except ReplicaUnknown as error:
+            return refused(("REPLICA_UNKNOWN", request.replica, error))
+        self.catalog.open_run(run.run_id, f"failback/{run.replica}", request.replica, request)
+        try:
+            claims = [claim_of(record.replica), claim_of(record.source)]
+            self.catalog.claim(run.run_id, [f"replica:{request.replica}", *claims])
+        except ClaimHeld as error:
+            self.catalog.close_refused(run.run_id)
+            return refused(("CLAIM_HELD", request.replica, error))
+        try:
+            evidence = self._evidence(argument, record.replica, record.source, attempt)
+        except (SiteUnreachable, SiteBusy, CatalogUnavailable) as error:
+            if request.auto_retry and attempt.number < 3:
+                raise
+            self.catalog.close_refused(run.run_id)
+            return refused((_code(error), request.replica, error))
+        except FailbackError as error:
+            self.catalog.close_refused(run.run_id)
+            return refused((_code(error), request.replica, error))
+        findings = check(evidence)
+        if any(finding.severity is Severity.REFUSE for finding in findings):
+            self.catalog.close_refused(run.run_id)
+            return PreflightResult(findings=findings)
+        return PreflightResult(findings=findings, plan=self._plan(evidence))
+
+    def _evidence(
+        self, argument: Preflight, replica: VmIdentity, source: VmIdentity, attempt: Attempt
+    ) -> Evidence:
+        request = argument.request
+        views: list[VmView] = []
+        missing: dict[str, tuple[str, ...]] = {}
+        for vm in (replica, source):
+            attempt.beat()
+            site = self.sites.site(vm.site)
+            views.append(site.read([vm])[0])
+            missing[str(vm)] = site.missing_privileges(vm, PRIVILEGES)
+        record = self.catalog.get_replica(request.replica)
+        evidence = Evidence(
+            request=request,
+            state=record.state,
+            replica=views[0],
+            target=views[1],
+            running_jobs=self.catalog.running_jobs(source),
+            missing_privileges=missing,
+        )
+        unopenable: dict[str, str] = {}
+        paired = {pair.address for pair in evidence.pairs()}
+        for view in views:
+            for disk in view.disks:
+                if disk.address in paired:
+                    try:
+                        self.disks.resolve(view.identity.site, disk.file)
+                    except FailbackError as error:
+                        unopenable[disk.file] = str(error)
+        return replace(evidence, unopenable=unopenable)
+
+    def _plan(self, evidence: Evidence) -> RunPlan:
+        return RunPlan(
+            replica=evidence.replica.identity,
+            target=evidence.target.identity,
+            pairs=evidence.pairs(),
+            replica_power=evidence.replica.power,
+            target_power=evidence.target.power,
+            replica_tracking=evidence.replica.tracking_enabled,
+            target_tracking=evidence.target.tracking_enabled,
+            target_snapshots=len(evidence.target.snapshots),
+            tuning=self.tuning,
+        )
+
+    def check_drift(self, argument: CheckDrift, attempt: Attempt) -> Done:
+        """Stop before the replica goes off when either VM is not what the plan says.
+
+        Idempotent because it only reads.
+        """
+        plan = argument.plan
+        replica = self.sites.site(plan.replica.site).read([plan.replica])[0]
+        sizes = {disk.address: disk.capacity_bytes for disk in replica.disks}
+        for pair in plan.pairs:
+            attempt.beat()
+            if sizes.get(pair.address) != pair.capacity_bytes:
+                raise VmChanged(
+                    f"REPLICA_DRIFTED: disk {pair.address} of {plan.replica} had "
+                    f"{pair.capacity_bytes} bytes when the run began and has "
+                    f"{sizes.get(pair.address, 'none')} now.",
+                    "Send undo and start again.",
+                )
+        broken = guard_broken(self.sites, argument.guard)
+        if broken:
+            raise VmChanged(
+                f"TARGET_DRIFTED: {plan.target} was touched during the run: {broken}.",
+                "Send undo and start again.",
+            )
+        return Done(evidence="both VMs are as planned")
+
+    def probe(self, argument: Probe, attempt: Attempt) -> ProbeResult:
+        """Ask each site once. Idempotent because it only reads."""
+        answers = []
+        for name in dict.fromkeys(argument.sites):
+            attempt.beat()
+            try:
+                answers.append(f"{name}: {self.sites.site(name).ping()}")
+            except FailbackError as error:
+                return ProbeResult(reachable=False, evidence=str(error))
+        return ProbeResult(reachable=True, evidence="; ".join(answers))
+
+
+def guard_broken(sites: Sites, guard: TargetGuard) -> str:
+    """Why somebody else may have changed the target since our last write; empty when nobody did.
+
+    Invariant I2b: still off, our snapshot current, no other disk or file, no power-on since.
+    """
+    site = sites.site(guard.target.site)
+    view = site.read([guard.target])[0]
+    if view.power is not PowerState.OFF:
+        return f"it is {view.power}"
+    if guard.snapshot is not None and view.current_snapshot != guard.snapshot:
+        return f"its current snapshot is {view.current_snapshot}, not ours ({guard.snapshot})"
+    files = {disk.file for disk in view.disks}
+    if files != set(guard.files):
+        return "its disks are others than those we wrote"
+    mark = site.power_mark(guard.target)
+    if mark is None or guard.power_mark is None:
+        return "its power-on events cannot be read"
+    if mark != guard.power_mark:
+        return "it was powered on meanwhile"
+    return ""
+
+
+def claim_of(vm: VmIdentity) -> str:
+    """Name of the claim on a VM: the identity, never the name or the moref alone."""
+    return f"vm:{vm.site}:{vm.vcenter_uuid}:{vm.moref}"
+
+
+def refused(*reasons: tuple[str, str, FailbackError]) -> PreflightResult:
+    """A result that refuses for these errors."""
+    findings: list[Finding] = [
+        refuse(code, subject, error.what, error.remedy) for code, subject, error in reasons
+    ]
+    return PreflightResult(findings=tuple(findings))
+
+
+def _code(error: FailbackError) -> str:
+    """Stable finding code of an error: its type name in capitals."""
+    if isinstance(error, SettingsInvalid):
+        return "SETTINGS_INVALID"
+    name = error.type
+    return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()

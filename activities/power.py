@@ -1,0 +1,171 @@
+"""Power: off by shutdown or by force, on after proof that no other copy runs, and the watch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from activities.disks import Disks
+from activities.edge import Attempt, now
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import (
+    PowerOff,
+    PowerOffResult,
+    PowerOn,
+    PowerOnResult,
+    WatchDecision,
+    WatchResult,
+)
+from failback.contracts.vm import VmIdentity
+from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
+from failback.errors import (
+    ConsentMissing,
+    GuestShutdownTimeout,
+    SiteError,
+    SiteUnreachable,
+    SplitBrain,
+    VmError,
+)
+from failback.hypervisor.ports import Site, Sites
+
+
+@dataclass(frozen=True)
+class PowerActivities:
+    """Power operations; `sleep` and the poll interval are injected for tests."""
+
+    sites: Sites
+    catalog: Catalog
+    disks: Disks
+    sleep: Callable[[float], None] = time.sleep
+
+    def power_off(self, argument: PowerOff, attempt: Attempt) -> PowerOffResult:
+        """Bring the VM to off.
+
+        Idempotent because off is a state: an attempt that finds it reached reports it, and the wait
+        for the guest counts from the first attempt's record, not from this one.
+        """
+        site = self.sites.site(argument.vm.site)
+        view = site.read([argument.vm])[0]
+        was = view.power
+        if was is PowerState.OFF:
+            return _off(was, PowerOffWay.ALREADY_OFF, f"{argument.vm} was off already")
+        if was is PowerState.SUSPENDED and not argument.accept_suspended:
+            raise ConsentMissing(
+                f"{argument.vm} is suspended: powering it off loses its memory.",
+                "Resume it and shut it down, or start again with accept_suspended.",
+            )
+        if argument.hard or was is PowerState.SUSPENDED or not view.tools_running:
+            site.power_off(argument.vm, attempt.beat)
+            return _off(was, PowerOffWay.HARD, f"{argument.vm} was powered off hard")
+        return self._shut_down(argument, attempt, site)
+
+    def _shut_down(self, argument: PowerOff, attempt: Attempt, site: Site) -> PowerOffResult:
+        vm = argument.vm
+        first = self.catalog.step_intent(
+            argument.run.run_id,
+            argument.step.value,
+            f"{vm} guest shutdown {attempt.scheduling}",
+            mark="",
+            at=now(),
+        )
+        deadline = first + argument.guest_timeout
+        if not site.shut_down_guest(vm, attempt.beat):
+            site.power_off(vm, attempt.beat)
+            return _off(PowerState.ON, PowerOffWay.HARD, f"{vm} has no tools: powered off hard")
+        pause = 0.05
+        while now() < deadline:
+            attempt.beat()
+            if site.read([vm])[0].power is PowerState.OFF:
+                took = (now() - first).total_seconds()
+                return _off(
+                    PowerState.ON, PowerOffWay.GUEST_SHUTDOWN, f"{vm} shut down in {took:.1f} s"
+                )
+            self.sleep(pause)
+            pause = min(pause * 1.5, 2.0)
+        if argument.on_guest_timeout is not GuestTimeoutPolicy.FORCE:
+            raise GuestShutdownTimeout(
+                f"The guest of {vm} did not shut down within {argument.guest_timeout}.",
+                "Shut it down by hand and send retry, or send undo.",
+            )
+        site.power_off(vm, attempt.beat)
+        return _off(
+            PowerState.ON,
+            PowerOffWay.HARD,
+            f"the guest of {vm} did not shut down within {argument.guest_timeout}: powered off hard",
+        )
+
+    def power_on(self, argument: PowerOn, attempt: Attempt) -> PowerOnResult:
+        """Power the VM on after the split-brain check (invariant I1).
+
+        Idempotent because on is a state, and the check is repeated by every attempt.
+        """
+        for disk in argument.written_disks:
+            self.disks.prove_writers_dead(disk, attempt.beat)
+        self._prove_off(argument, attempt)
+        site = self.sites.site(argument.vm.site)
+        if site.read([argument.vm])[0].power is PowerState.ON:
+            return PowerOnResult(at=now(), evidence=f"{argument.vm} was on already")
+        at = now()
+        site.power_on(argument.vm, attempt.beat)
+        return PowerOnResult(at=at, evidence=f"{argument.vm} is powered on")
+
+    def _prove_off(self, argument: PowerOn, attempt: Attempt) -> None:
+        for other in argument.must_be_off:
+            attempt.beat()
+            try:
+                power = self.sites.site(other.site).read([other])[0].power
+            except SiteUnreachable as error:
+                if attested(other, argument.attest_off):
+                    continue
+                raise SiteUnreachable(
+                    f"{argument.vm} is not powered on because the power state of {other} cannot be "
+                    f"read: {error.what}",
+                    f"Bring the site back, or send attest_off with {other.name!r} if it is off.",
+                ) from error
+            if power is not PowerState.OFF:
+                raise SplitBrain(
+                    f"{argument.vm} is not powered on because {other} is {power}: two copies of one "
+                    "machine would run.",
+                    f"Power {other.name} off and send retry, or send undo.",
+                )
+
+    def watch_decision(self, argument: WatchDecision, attempt: Attempt) -> WatchResult:
+        """Return when two copies run, or one that must be off does not.
+
+        Idempotent because it only reads.
+        """
+        while True:
+            for other in argument.must_be_off:
+                alarm = self._breach(other)
+                if alarm:
+                    self.catalog.raise_alarm(argument.run.run_id, "SPLIT_BRAIN", alarm)
+                    return WatchResult(alarm=alarm)
+            waited = 0.0
+            while waited < argument.interval.total_seconds():
+                attempt.beat()
+                self.sleep(0.5)
+                waited += 0.5
+
+    def _breach(self, other: VmIdentity) -> str:
+        try:
+            power = self.sites.site(other.site).read([other])[0].power
+        except (SiteError, VmError):
+            # Not to be read is not a breach; the next round asks again, and every power-on proves
+            # the state anew.
+            return ""
+        if power is PowerState.OFF:
+            return ""
+        return (
+            f"{other} is {power} although it must be off until commit or undo: two copies of one "
+            "machine may run. Power it off, or decide at once."
+        )
+
+
+def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:
+    """Whether a person declared this VM to be off, by name or moref."""
+    return vm.name in names or vm.moref in names
+
+
+def _off(was: PowerState, way: PowerOffWay, evidence: str) -> PowerOffResult:
+    return PowerOffResult(was=was, way=way, at=now(), evidence=evidence)

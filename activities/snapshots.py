@@ -1,0 +1,243 @@
+"""Snapshots: what protects both sides, and what gives them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from activities.disks import Disks
+from activities.edge import Attempt, now, snapshot_name
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import (
+    CleanTarget,
+    Done,
+    ProtectTarget,
+    ProtectTargetResult,
+    RemoveSnapshot,
+    RestoreReplica,
+    RestoreTarget,
+    Settle,
+    SnapshotReplica,
+    SnapshotReplicaResult,
+    StepCall,
+)
+from failback.contracts.vm import VmView
+from failback.contracts.words import PowerState, ReplicaContent
+from failback.errors import (
+    ReplicaUsed,
+    SnapshotAmbiguous,
+    TargetNotRestorable,
+    VmChanged,
+)
+from failback.hypervisor.ports import Sites
+
+STATE_ATTRIBUTE = "failback.state"
+TARGET_PURPOSE = "target"
+PROTECTIVE_PURPOSE = "protective"
+SETTLE_TIMEOUT = timedelta(minutes=20)
+"""Above the guest timeout: a shutdown that was sent is waited for."""
+
+
+@dataclass(frozen=True)
+class SnapshotActivities:
+    """Snapshot operations on both VMs."""
+
+    sites: Sites
+    catalog: Catalog
+    disks: Disks
+
+    def protect_target(self, argument: ProtectTarget, attempt: Attempt) -> ProtectTargetResult:
+        """Make the target ready to be written.
+
+        Idempotent because every part is a state that is read first: tracking off, capacity reached,
+        a snapshot of this run's name there, the mark set.
+        """
+        site = self.sites.site(argument.target.site)
+        target = argument.target
+        view = site.read([target])[0]
+        _require_off(view)
+        run_id = argument.run.run_id
+        site.set_attribute(target, STATE_ATTRIBUTE, f"incomplete {run_id}", attempt.beat)
+        # Our writes would not show up in its tracking, so that the next backup would miss them.
+        if view.tracking_enabled:
+            site.set_change_tracking(target, False, attempt.beat)
+        for pair in argument.pairs:
+            if pair.target_capacity_bytes < pair.capacity_bytes:
+                site.grow_disk(target, pair.target_key, pair.capacity_bytes, attempt.beat)
+        snapshot = None
+        if argument.snapshot:
+            snapshot = site.create_snapshot(
+                target, snapshot_name(run_id, TARGET_PURPOSE), _mark(argument), attempt.beat
+            )
+        # Read again: the snapshot moved the disks to new files, and only those may be written.
+        view = site.read([target])[0]
+        return ProtectTargetResult(
+            snapshot=snapshot,
+            power_mark=site.power_mark(target),
+            disks=view.disks,
+            evidence=f"snapshot {snapshot} on {target}" if snapshot else "no target snapshot",
+        )
+
+    def snapshot_replica(
+        self, argument: SnapshotReplica, attempt: Attempt
+    ) -> SnapshotReplicaResult:
+        """Freeze the replica's disks under this run's name for the purpose.
+
+        Idempotent because a snapshot of exactly this name is this step's own work.
+        """
+        site = self.sites.site(argument.replica.site)
+        replica = argument.replica
+        view = site.read([replica])[0]
+        if argument.purpose == PROTECTIVE_PURPOSE:
+            _require_off(view)
+        tracking = view.tracking_enabled
+        if argument.enable_tracking and not tracking and view.tracking_supported:
+            site.set_change_tracking(replica, True, attempt.beat)
+            tracking = True
+        name = snapshot_name(argument.run.run_id, argument.purpose)
+        moref = site.create_snapshot(replica, name, _mark(argument), attempt.beat)
+        return SnapshotReplicaResult(
+            snapshot=moref,
+            tracking=tracking,
+            power_mark=site.power_mark(replica),
+            disks=site.snapshot_disks(replica, moref),
+            evidence=f"snapshot {moref} ({argument.purpose}) on {replica}",
+        )
+
+    def remove_snapshot(self, argument: RemoveSnapshot, attempt: Attempt) -> Done:
+        """Remove this run's snapshot of the purpose and wait for the merge.
+
+        Idempotent because gone is the goal.
+        """
+        site = self.sites.site(argument.vm.site)
+        name = snapshot_name(argument.run.run_id, argument.purpose)
+        removed = site.remove_snapshot(argument.vm, name, argument.run.run_id, attempt.beat)
+        if argument.restore_tracking is not None:
+            site.set_change_tracking(argument.vm, argument.restore_tracking, attempt.beat)
+        return Done(evidence=f"snapshot {argument.purpose} {'removed' if removed else 'was gone'}")
+
+    def settle(self, argument: Settle, attempt: Attempt) -> Done:
+        """Prove that nothing half-done can still happen: writers dead, no task queued or running.
+
+        The lease that this activity takes keeps attempts that are still alive from sending more.
+        Idempotent because it only waits.
+        """
+        for disk in argument.written_disks:
+            self.disks.prove_writers_dead(disk, attempt.beat)
+        waited = [
+            self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat) for vm in argument.vms
+        ]
+        return Done(evidence="; ".join(text for text in waited if text) or "nothing was under way")
+
+    def restore_replica(self, argument: RestoreReplica, attempt: Attempt) -> Done:
+        """Revert the replica to its protective snapshot and remove it, unless somebody used it.
+
+        Idempotent because once the snapshot is gone the work is done; while it is there, reverting
+        an unused, powered-off VM again gives the same content.
+        """
+        site = self.sites.site(argument.replica.site)
+        replica, run_id = argument.replica, argument.run.run_id
+        name = snapshot_name(run_id, PROTECTIVE_PURPOSE)
+        view = site.read([replica])[0]
+        found = view.snapshot_named(name)
+        if len(found) > 1:
+            raise SnapshotAmbiguous(
+                f"{replica} has {len(found)} snapshots named {name!r}.",
+                "Remove the ones that are not ours, then send retry.",
+            )
+        if not found:
+            return Done(evidence="no protective snapshot: nothing to revert")
+        if argument.content != ReplicaContent.KEEP.value:
+            used = self._used_since(argument, view, site.power_mark(replica))
+            if used and argument.content != ReplicaContent.REVERT.value:
+                raise ReplicaUsed(
+                    f"{replica} is not reverted: {used}, so it may hold somebody's data.",
+                    "Send undo with replica_content keep (its content stays) or revert (what was "
+                    "written since is lost).",
+                )
+            if view.power is not PowerState.OFF:
+                site.power_off(replica, attempt.beat)
+            site.revert_to_snapshot(replica, found[0].moref, run_id, attempt.beat)
+        site.remove_snapshot(replica, name, run_id, attempt.beat)
+        kept = argument.content == ReplicaContent.KEEP.value
+        return Done(evidence="content kept" if kept else f"reverted to {found[0].moref}")
+
+    def _used_since(self, argument: RestoreReplica, view: VmView, mark: str | None) -> str:
+        """Why the replica may hold newer data; empty when it certainly does not."""
+        if view.power is not PowerState.OFF:
+            return f"it is {view.power}"
+        if mark is None or argument.power_mark is None:
+            return "its power-on events cannot be read"
+        return "" if mark == argument.power_mark else "it was powered on after it was switched off"
+
+    def restore_target(self, argument: RestoreTarget, attempt: Attempt) -> Done:
+        """Revert the target, remove our snapshot, restore tracking, clear the mark.
+
+        Idempotent because it ends in states: the snapshot gone after a revert that is recorded
+        before the removal is sent, tracking as it was, no mark.
+        """
+        site = self.sites.site(argument.target.site)
+        target, run_id = argument.target, argument.run.run_id
+        name = snapshot_name(run_id, TARGET_PURPOSE)
+        view = site.read([target])[0]
+        found = view.snapshot_named(name)
+        if len(found) > 1:
+            raise SnapshotAmbiguous(
+                f"{target} has {len(found)} snapshots named {name!r}.",
+                "Remove the ones that are not ours, then send retry.",
+            )
+        evidence = "nothing was written: no target protective snapshot was made"
+        if found:
+            if view.power is not PowerState.OFF:
+                site.power_off(target, attempt.beat)
+            site.revert_to_snapshot(target, found[0].moref, run_id, attempt.beat)
+            self.catalog.step_intent(
+                run_id, argument.step.value, "reverted", mark=found[0].moref, at=now()
+            )
+            site.remove_snapshot(target, name, run_id, attempt.beat)
+            evidence = f"reverted to {found[0].moref}, which is removed"
+        elif argument.snapshot is not None:
+            reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
+            if not reverted and not argument.accept_not_restored:
+                raise TargetNotRestorable(
+                    f"The target protective snapshot {argument.snapshot} of {target} is gone, so its "
+                    "content from before the run cannot be restored.",
+                    "Look for it; to go on without, send undo with accept_target_not_restored.",
+                )
+            evidence = "reverted earlier" if reverted else "not restored: accepted by the operator"
+        elif not argument.protected:
+            evidence = "not restored: the run was started without target protective snapshot"
+        site.set_change_tracking(target, argument.tracking_was, attempt.beat)
+        site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
+        return Done(evidence=evidence)
+
+    def clean_target(self, argument: CleanTarget, attempt: Attempt) -> Done:
+        """After commit: snapshot removed, tracking as it was, mark cleared.
+
+        Idempotent because each part is a state that is read first.
+        """
+        site = self.sites.site(argument.target.site)
+        target, run_id = argument.target, argument.run.run_id
+        name = snapshot_name(run_id, TARGET_PURPOSE)
+        removed = site.remove_snapshot(target, name, run_id, attempt.beat)
+        changed = site.set_change_tracking(target, argument.tracking_was, attempt.beat)
+        if changed and argument.tracking_was and site.read([target])[0].power is PowerState.ON:
+            # On a running VM tracking begins only with the next stun: a snapshot gives it one.
+            stun = snapshot_name(run_id, "stun")
+            site.create_snapshot(target, stun, _mark(argument), attempt.beat)
+            site.remove_snapshot(target, stun, run_id, attempt.beat)
+        site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
+        return Done(evidence=f"target protective snapshot {'removed' if removed else 'was gone'}")
+
+
+def _mark(argument: StepCall) -> str:
+    """Description of a snapshot of ours: the run id in it is what later removal insists on."""
+    return f"failback of replica {argument.run.replica}, run {argument.run.run_id}"
+
+
+def _require_off(view: VmView) -> None:
+    if view.power is not PowerState.OFF:
+        raise VmChanged(
+            f"{view.identity} is {view.power} although it was powered off for this run.",
+            "Power it off and send retry, or send undo.",
+        )
