@@ -1,8 +1,8 @@
 """The one edge between Temporal and the product: leases, heartbeats, records and error mapping.
 
-Every activity runs inside `bind`: it takes the replica's mutation lease, so that an attempt that the
-server has given up on can no longer change anything; beats while it makes progress; writes its intent
-before it acts; and turns our errors into ApplicationErrors, retryable until patience ends.
+Every activity runs inside `bind`: it takes the replica's mutation lease, so that an attempt that
+the server has given up on can no longer change anything; beats while it makes progress; writes its
+intent before it acts; and turns our errors into ApplicationErrors, retryable until patience ends.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ class Attempt:
     catalog: Catalog
     lease: str | None
     epoch: int = 0
+    step: tuple[str, str, str] | None = None
+    """Key of the step's row in the catalog, where the attempt is recorded."""
+    failed_before: bool = True
     details: Contract | None = None
     """Newest heartbeat details."""
     last_beat: float = field(default_factory=time.monotonic)
@@ -61,6 +64,12 @@ class Attempt:
         if self.lease is not None:
             self.catalog.check_lease(self.lease, self.epoch)
 
+    def progressed(self) -> None:
+        """Durable progress was made: patience begins anew with the next failure."""
+        if self.step is not None and self.failed_before:
+            self.catalog.step_progress(*self.step)
+            self.failed_before = False
+
     @property
     def owner(self) -> str:
         """Names this attempt in leases and fences."""
@@ -79,8 +88,8 @@ class Attempt:
 
 
 class Heart:
-    """Beats for one attempt from a thread of its own: a vCenter may take a minute to answer one call,
-    and that must not cost the attempt. It falls silent when the work itself does."""
+    """Beats for one attempt from a thread of its own: a vCenter may take a minute to answer one
+    call, and that must not cost the attempt. It falls silent when the work itself does."""
 
     def __init__(self, attempt: Attempt) -> None:
         timeout = activity.info().heartbeat_timeout
@@ -141,15 +150,15 @@ def bind(
     def run(argument: I) -> O:
         info = activity.info()
         lease = f"replica/{argument.run.replica}" if exclusive else None
-        attempt = Attempt(catalog, lease)
         key = (argument.run.run_id, argument.step.value, object_of(argument))
+        attempt = Attempt(catalog, lease, step=key if recorded else None)
         try:
             if lease is not None:
                 attempt.epoch = catalog.take_lease(lease, attempt.owner)
             if recorded:
                 catalog.step_intent(*key, mark=mark_of(argument), at=now())
                 if info.attempt == 1:
-                    catalog.step_progress(*key)
+                    attempt.progressed()
             with Heart(attempt):
                 result = method(argument, attempt)
             if recorded:

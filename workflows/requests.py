@@ -99,7 +99,9 @@ def cancelled(run: Run, now: datetime) -> None:
             "Cancellation is rejected: the target VM was powered on and its writes would be lost. "
             "Send undo if that is wanted."
         )
-    if reason is None and not run.commit_asked:
+    if reason is None and run.commit_asked:
+        reason = "Cancellation is rejected: a commit was accepted already."
+    if reason is None:
         _apply(run, RequestKind.UNDO, Request(by="temporal", reason="workflow cancellation"))
     _record(
         run,

@@ -1,0 +1,96 @@
+"""Moving bytes: the copier knows nothing of Temporal, this file nothing of bytes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from activities.disks import Disks
+from activities.edge import Attempt
+from failback.contracts.operations import (
+    DifferencePlan,
+    TransferProgress,
+    TransportChanges,
+    TransportResult,
+)
+from failback.disks.copier import CopyOptions, copy
+from failback.disks.ledger import LedgerStore, PassLedger
+from failback.disks.progress import CopyProgress
+
+
+@dataclass(frozen=True)
+class TransferActivities:
+    """One activity per disk and pass."""
+
+    disks: Disks
+    ledger: LedgerStore
+    options: CopyOptions
+
+    def transport_changes(self, argument: TransportChanges, attempt: Attempt) -> TransportResult:
+        """Write what differs in the plan's areas of one disk.
+
+        Idempotent because writing compares first, finished segments are in the ledger only after
+        their FLUSH, and the fence lets one writer at a time reach the disk.
+        """
+        plan, began = argument.plan, time.monotonic()
+        attempt.details = waiting(plan)
+        # The fence first: until the earlier writer is proven dead its commits are still true.
+        with self.disks.open_pair(plan, attempt, writable=True) as pair:
+            ledger = self.ledger.open(plan.plan_id, attempt.owner)
+            progress = copy(
+                pair.source,
+                pair.target,
+                ledger,
+                options=replace(self.options, throttle=self.disks.throttle),
+                check=pair.check,
+                report=lambda now: _report(attempt, plan, now),
+                clock=time.monotonic,
+            )
+        return counted(plan, ledger, progress.resumed_bytes, time.monotonic() - began)
+
+
+def counted(
+    plan: DifferencePlan, ledger: PassLedger, resumed_bytes: int, seconds: float
+) -> TransportResult:
+    """Counters of all attempts, out of the ledger: the only place that survives a crash."""
+    records = ledger.finished().values()
+    return TransportResult(
+        address=plan.address,
+        examined_bytes=sum(record.examined_bytes for record in records),
+        different_bytes=sum(record.different_bytes for record in records),
+        written_bytes=sum(record.written_bytes for record in records),
+        zeroed_bytes=sum(record.zeroed_bytes for record in records),
+        resumed_bytes=resumed_bytes,
+        seconds=seconds,
+        method=plan.method,
+    )
+
+
+def waiting(plan: DifferencePlan, doing: str = "waiting") -> TransferProgress:
+    """Heartbeat details before the first byte."""
+    return TransferProgress(
+        address=plan.address,
+        pass_no=plan.pass_no,
+        total_bytes=plan.areas_bytes,
+        examined_bytes=0,
+        different_bytes=0,
+        written_bytes=0,
+        doing=doing,
+    )
+
+
+def _report(attempt: Attempt, plan: DifferencePlan, now: CopyProgress) -> None:
+    attempt.details = TransferProgress(
+        address=plan.address,
+        pass_no=plan.pass_no,
+        total_bytes=now.total_bytes,
+        examined_bytes=now.examined_bytes,
+        different_bytes=now.different_bytes,
+        written_bytes=now.written_bytes,
+        zeroed_bytes=now.zeroed_bytes,
+        resumed_bytes=now.resumed_bytes,
+        rate_bytes_per_s=now.rate_bytes_s,
+        eta_s=now.eta_s,
+        doing="transport",
+    )
+    attempt.progressed()
