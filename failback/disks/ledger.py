@@ -1,7 +1,7 @@
 """The ledger: which segments of a disk are already equal, durably.
 
-Order is everything: a segment's writes are answered, FLUSH is answered, and only then `commit` makes
-the segment finished. A crash in between costs a repeated comparison, never a wrong byte.
+Order is everything: a segment's writes are answered, FLUSH is answered, and only then `commit`
+makes the segment finished. A crash in between costs a repeated comparison, never a wrong byte.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class PassLedger(Protocol):
 class LedgerStore(Protocol):
     """All plans and their segments."""
 
-    def save(self, plan_id: str, disk_id: str, identity: LedgerIdentity, plan: TransferPlan) -> None:
+    def save(
+        self, plan_id: str, disk_id: str, identity: LedgerIdentity, plan: TransferPlan
+    ) -> None:
         """Store a plan. The same id with the same identity and plan keeps its finished segments;
         anything else replaces it and forgets them. `disk_id` groups the passes of one disk."""
         ...

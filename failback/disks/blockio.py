@@ -1,0 +1,109 @@
+"""The port between the copier and a disk that is open somewhere: submit requests, poll answers.
+
+Nothing here blocks except `poll`, so a single thread can drive two disks and still call its `check`
+in time while a disk is slow, stalled or lost. `nbd.py` is the real implementation, `testing.py` the
+one in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from failback.disks.plan import Extent
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The end of one request."""
+
+    tag: int
+    errno: int = 0
+    """0 for success, else a Linux errno."""
+    zeroes: tuple[Extent, ...] = ()
+    """For a map request: what reads as zeroes for sure. May be incomplete, never too much."""
+
+
+class BlockIO(Protocol):
+    """One connection to one disk. Used by one thread; offsets and lengths in bytes.
+
+    A submitted buffer belongs to the disk until its answer has been polled. Requests may be
+    answered, and take effect, in any order. A flush covers the writes whose answers arrived before
+    it was submitted. Every method raises DiskUnavailable once the connection is lost.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the disk is called in messages."""
+        ...
+
+    @property
+    def capacity_bytes(self) -> int: ...
+
+    @property
+    def max_request_bytes(self) -> int:
+        """No read, write or zero may be longer."""
+        ...
+
+    @property
+    def maps_zeroes(self) -> bool:
+        """True if `submit_map` works."""
+        ...
+
+    def submit_read(self, tag: int, offset: int, into: memoryview) -> None: ...
+
+    def submit_write(self, tag: int, offset: int, data: memoryview) -> None: ...
+
+    def submit_zero(self, tag: int, offset: int, length: int) -> None:
+        """Make the range read as zeroes, by the cheapest way the disk knows."""
+        ...
+
+    def submit_map(self, tag: int, offset: int, length: int) -> None:
+        """Ask which parts read as zeroes; an optimisation, the answer may say too little."""
+        ...
+
+    def submit_flush(self, tag: int) -> None: ...
+
+    def poll(self, timeout_s: float) -> list[Answer]:
+        """Answers that arrived; waits at most `timeout_s` for the first. Raises DiskUnavailable
+        when the connection is lost and all earlier answers were taken."""
+        ...
+
+    def on_answer(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, from any thread, whenever `poll(0)` has something to say."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the connection and of every buffer; harmless twice. Flushes nothing."""
+        ...
+
+
+class Waiter:
+    """Waits for answers of several disks at once."""
+
+    def __init__(self, *disks: BlockIO) -> None:
+        self._disks = disks
+        self._event = threading.Event()
+        for disk in disks:
+            disk.on_answer(self._event.set)
+
+    def poll(self, timeout_s: float) -> list[tuple[BlockIO, Answer]]:
+        """Answers of any disk; waits at most `timeout_s` for the first, also if none is due."""
+        # Cleared before looking: an answer that arrives after the look sets it again.
+        self._event.clear()
+        answers = self._look()
+        if not answers and timeout_s > 0:
+            self._event.wait(timeout_s)
+            answers = self._look()
+        return answers
+
+    def _look(self) -> list[tuple[BlockIO, Answer]]:
+        return [(disk, answer) for disk in self._disks for answer in disk.poll(0)]
+
+
+Clock = Callable[[], float]
+Sleep = Callable[[float], None]
+Check = Callable[[], None]
+"""Raises Stopped to stop at a checkpoint, LeaseLost to stop at once; must be cheap."""

@@ -1,0 +1,345 @@
+"""Makes the target's bytes equal to the source's, and proves it to the ledger segment by segment.
+
+A single-threaded state machine over two BlockIOs: reads both sides, compares blocks of 64 KiB and
+writes only what differs. The order that makes a crash harmless is in `_checkpoint`: all writes of a
+segment answered, then FLUSH answered, then commit. It flushes even if nothing was written: an
+earlier attempt may have written what now compares equal and lies in a volatile cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from failback.disks.blockio import Answer, BlockIO, Check, Clock
+from failback.disks.compare import differing
+from failback.disks.holes import SharedHoles
+from failback.disks.ledger import PassLedger, SegmentRecord
+from failback.disks.plan import (
+    BLOCK_BYTES,
+    Extent,
+    align,
+    merge,
+    plan_extents,
+    segments,
+    subtract,
+    total_bytes,
+)
+from failback.disks.progress import CopyProgress, Rate
+from failback.disks.requests import Requests
+from failback.disks.throttle import Throttle
+from failback.errors import CatalogError, DiskError, DiskSizeMismatch, Stopped
+
+GIB = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class CopyOptions:
+    """Knobs of one copy; memory is about 2 * window * request_bytes."""
+
+    window: int = 8
+    request_bytes: int = 1024 * 1024
+    """A multiple of BLOCK_BYTES; both disks' own limits also hold."""
+    flush_interval_s: float = 2.0
+    flush_bytes: int = GIB
+    stall_timeout_s: float = 120.0
+    check_interval_s: float = 0.25
+    stop_grace_s: float = 2.0
+    """How long a stop may take to finish writes, flush and commit."""
+    skip_holes: bool = True
+    """Do not read what both disks say reads as zeroes."""
+    throttle: Throttle | None = None
+
+
+def copy(
+    source: BlockIO,
+    target: BlockIO,
+    ledger: PassLedger,
+    *,
+    options: CopyOptions,
+    check: Check,
+    report: Callable[[CopyProgress], None],
+    clock: Clock,
+) -> CopyProgress:
+    """Examine every unfinished segment of the ledger's plan and write what differs.
+
+    Returns the final progress, after `ledger.complete()`. `report` is called after every commit and
+    at least every flush interval. `check` is called at least twice a second and before each batch
+    of writes. When it raises Stopped, writes under way are finished, flushed and committed and
+    Stopped is raised again; when it raises LeaseLost, nothing more is submitted.
+
+    Raises DiskSizeMismatch before the first request, else DiskReadFailed, DiskWriteFailed,
+    DiskFull, DiskReadOnly, DiskFlushFailed, DiskUnavailable, TransferStalled, and what the ledger
+    raises."""
+    check_sizes(source, target, ledger.plan.capacity_bytes)
+    return _Copy(source, target, ledger, options, check, report, clock).run()
+
+
+def check_sizes(source: BlockIO, target: BlockIO, capacity_bytes: int) -> None:
+    """The source has exactly the planned size; the target may be larger, never smaller."""
+    for disk, fits in (
+        (source, source.capacity_bytes == capacity_bytes),
+        (target, target.capacity_bytes >= capacity_bytes),
+    ):
+        if not fits:
+            raise DiskSizeMismatch(
+                f"{disk.name} has {disk.capacity_bytes} bytes, the plan says {capacity_bytes}.",
+                "Calculate the difference again after the disk's size is settled.",
+                actual=disk.capacity_bytes,
+                planned=capacity_bytes,
+            )
+
+
+@dataclass(slots=True)
+class _Segment:
+    index: int
+    extents: tuple[Extent, ...]
+    unsettled: int = 1
+    """Chunks that are not done, and one more until all chunks are issued."""
+    different: int = 0
+    written: int = 0
+    zeroed: int = 0
+    changed: list[Extent] = field(default_factory=list)
+
+    def record(self) -> SegmentRecord:
+        return SegmentRecord(
+            index=self.index,
+            examined_bytes=total_bytes(self.extents),
+            different_bytes=self.different,
+            written_bytes=self.written,
+            zeroed_bytes=self.zeroed,
+            written=merge(self.changed),
+        )
+
+
+class _Slot:
+    """A pair of buffers, used again and again."""
+
+    def __init__(self, size: int) -> None:
+        self.source = memoryview(bytearray(size))
+        self.target = memoryview(bytearray(size))
+
+
+@dataclass(slots=True)
+class _Chunk:
+    segment: _Segment
+    extent: Extent
+    slot: _Slot
+    unread: int = 2
+    unwritten: int = 0
+
+
+class _Copy:
+    def __init__(
+        self,
+        source: BlockIO,
+        target: BlockIO,
+        ledger: PassLedger,
+        options: CopyOptions,
+        check: Check,
+        report: Callable[[CopyProgress], None],
+        clock: Clock,
+    ) -> None:
+        self._source, self._target, self._ledger = source, target, ledger
+        self._options, self._report, self._clock = options, report, clock
+        self._requests = Requests(
+            source,
+            target,
+            check=check,
+            clock=clock,
+            stall_timeout_s=options.stall_timeout_s,
+            check_interval_s=options.check_interval_s,
+        )
+        self._holes = SharedHoles(self._requests, source, target, enabled=options.skip_holes)
+        limit = min(options.request_bytes, source.max_request_bytes, target.max_request_bytes)
+        self._chunk_bytes = max(limit // BLOCK_BYTES, 1) * BLOCK_BYTES
+        self._free = [_Slot(self._chunk_bytes) for _ in range(options.window)]
+        finished = ledger.finished()
+        self._work = [item for item in segments(ledger.plan) if item[0] not in finished]
+        todo = sum(total_bytes(extents) for _, extents in self._work)
+        total = total_bytes(plan_extents(ledger.plan))
+        self._progress = CopyProgress(total_bytes=total, resumed_bytes=total - todo)
+        self._chunks = self._all_chunks()
+        self._next: tuple[_Segment, Extent] | None = None
+        self._exhausted = False
+        self._settled: list[_Segment] = []
+        self._flushing: list[_Segment] = []
+        self._flushed_at = self._reported_at = clock()
+        self._rate = Rate(self._flushed_at)
+
+    def run(self) -> CopyProgress:
+        try:
+            self._requests.check()
+            while not self._done():
+                wait_s = self._issue()
+                # A due flush must not wait for the answers of the reads just issued.
+                self._checkpoint()
+                if not self._done():
+                    self._requests.turn(wait_s)
+        except Stopped as stopped:
+            self._wind_down(stopped)
+            raise
+        self._ledger.complete()
+        return self._tell()
+
+    def _done(self) -> bool:
+        return self._exhausted and not (self._requests.open or self._settled or self._flushing)
+
+    # --- reading ---
+
+    def _all_chunks(self) -> Iterator[tuple[_Segment, Extent] | None]:
+        """What to read, in order; None as long as the holes of a segment are not known."""
+        for at, (index, extents) in enumerate(self._work):
+            for ahead in self._work[at : at + 2]:
+                self._holes.ask(*ahead)
+            while not self._holes.known(index):
+                yield None
+            data = align(
+                subtract(extents, self._holes.take(index)), self._ledger.plan.capacity_bytes
+            )
+            segment = _Segment(index, extents)
+            self._count(examined=total_bytes(extents) - total_bytes(data))
+            for part in data:
+                for offset in range(part.offset, part.end, self._chunk_bytes):
+                    length = min(self._chunk_bytes, part.end - offset)
+                    segment.unsettled += 1
+                    yield segment, Extent(offset, length)
+            self._settle(segment)
+
+    def _issue(self) -> float:
+        """Read ahead as far as buffers, tokens and known holes allow.
+
+        Returns after how many seconds to try again even if nothing is answered."""
+        throttle = self._options.throttle
+        while self._free and not self._exhausted:
+            if self._next is None:
+                try:
+                    self._next = next(self._chunks)
+                except StopIteration:
+                    self._exhausted = True
+                if self._next is None:
+                    break
+            segment, extent = self._next
+            if throttle is not None and (wait_s := throttle.try_take(extent.length)) > 0:
+                return wait_s
+            self._next = None
+            self._read(_Chunk(segment, extent, self._free.pop()))
+        return self._options.check_interval_s
+
+    def _read(self, chunk: _Chunk) -> None:
+        offset, length = chunk.extent.offset, chunk.extent.length
+
+        def answered(_: Answer) -> None:
+            chunk.unread -= 1
+            if chunk.unread == 0:
+                self._compare(chunk)
+
+        self._requests.read(self._source, offset, chunk.slot.source[:length], answered)
+        self._requests.read(self._target, offset, chunk.slot.target[:length], answered)
+
+    # --- writing ---
+
+    def _compare(self, chunk: _Chunk) -> None:
+        if self._requests.winding_down:
+            return  # a write now would prolong the stop; the segment is compared again
+        segment, slot, length = chunk.segment, chunk.slot, chunk.extent.length
+        runs = list(differing(slot.source[:length], slot.target[:length]))
+        self._count(examined=length)
+        if not runs:
+            self._release(chunk)
+            return
+        self._requests.check()
+        chunk.unwritten = len(runs)
+
+        def answered(_: Answer) -> None:
+            chunk.unwritten -= 1
+            if chunk.unwritten == 0:
+                self._release(chunk)
+
+        for start, size, zero in runs:
+            extent = Extent(chunk.extent.offset + start, size)
+            segment.changed.append(extent)
+            segment.different += size
+            if zero:
+                segment.zeroed += size
+                self._requests.zero(self._target, extent, answered)
+            else:
+                segment.written += size
+                self._requests.write(
+                    self._target, extent.offset, slot.source[start : start + size], answered
+                )
+        zeroed = sum(size for _, size, zero in runs if zero)
+        different = sum(size for _, size, _ in runs)
+        self._count(different=different, written=different - zeroed, zeroed=zeroed)
+
+    def _release(self, chunk: _Chunk) -> None:
+        self._free.append(chunk.slot)
+        self._settle(chunk.segment)
+
+    def _settle(self, segment: _Segment) -> None:
+        segment.unsettled -= 1
+        if segment.unsettled == 0:
+            self._settled.append(segment)
+
+    # --- making it durable ---
+
+    def _checkpoint(self) -> None:
+        now = self._clock()
+        if self._settled and not self._flushing and self._flush_due(now):
+            self._flush()
+        elif now - self._reported_at >= self._options.flush_interval_s:
+            self._tell()
+
+    def _flush_due(self, now: float) -> bool:
+        return (
+            now - self._flushed_at >= self._options.flush_interval_s
+            or sum(total_bytes(one.extents) for one in self._settled) >= self._options.flush_bytes
+            or (self._exhausted and not self._requests.open)
+        )
+
+    def _flush(self) -> None:
+        # Only what is settled now: a flush says nothing about writes that are still under way.
+        self._flushing, self._settled = self._settled, []
+        self._requests.flush(self._target, self._flushed)
+
+    def _flushed(self, _: Answer) -> None:
+        self._ledger.commit([segment.record() for segment in self._flushing])
+        self._flushing = []
+        self._flushed_at = self._clock()
+        self._tell()
+
+    def _wind_down(self, stopped: Stopped) -> None:
+        self._requests.winding_down = True
+        deadline = self._clock() + self._options.stop_grace_s
+        try:
+            while self._requests.changing and self._clock() < deadline:
+                self._requests.turn(deadline - self._clock())
+            if self._settled and not self._requests.changing:
+                self._flush()
+            while self._flushing and self._clock() < deadline:
+                self._requests.turn(deadline - self._clock())
+        except (CatalogError, DiskError) as error:
+            # The stop was asked for and stands; what was not committed is compared again.
+            raise stopped from error
+
+    # --- telling ---
+
+    def _count(
+        self, *, examined: int = 0, different: int = 0, written: int = 0, zeroed: int = 0
+    ) -> None:
+        now = self._progress
+        self._progress = replace(
+            now,
+            examined_bytes=now.examined_bytes + examined,
+            different_bytes=now.different_bytes + different,
+            written_bytes=now.written_bytes + written,
+            zeroed_bytes=now.zeroed_bytes + zeroed,
+        )
+
+    def _tell(self) -> CopyProgress:
+        self._reported_at = self._clock()
+        rate = self._rate.at(self._reported_at, self._progress.examined_bytes)
+        eta_s = self._progress.remaining_bytes / rate if rate > 0 else None
+        self._progress = replace(self._progress, rate_bytes_s=rate, eta_s=eta_s)
+        self._report(self._progress)
+        return self._progress

@@ -1,0 +1,151 @@
+"""Open requests of one or more disks, driven by one thread: retries, errors, stalls and checks."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from failback.disks.blockio import Answer, BlockIO, Check, Clock, Waiter
+from failback.disks.faults import Op, disk_error, worth_retrying
+from failback.disks.plan import Extent
+from failback.errors import Stopped, TransferStalled
+
+Then = Callable[[Answer], None]
+
+
+@dataclass(slots=True)
+class _Open:
+    op: Op
+    disk: BlockIO
+    extent: Extent
+    view: memoryview | None
+    then: Then
+    retried: bool = False
+
+
+class Requests:
+    """Submits requests and calls back when they are answered.
+
+    A failed request is sent once more; then its error is raised, typed and with its offset.
+
+    Args:
+        check: called at least every `check_interval_s` while `turn` is called in a loop.
+        stall_timeout_s: TransferStalled when no answer came for so long while one is due.
+    """
+
+    def __init__(
+        self,
+        *disks: BlockIO,
+        check: Check,
+        clock: Clock,
+        stall_timeout_s: float,
+        check_interval_s: float,
+    ) -> None:
+        self._waiter = Waiter(*disks)
+        self._check = check
+        self._clock = clock
+        self._stall_timeout_s = stall_timeout_s
+        self._check_interval_s = check_interval_s
+        self._tags = itertools.count(1)
+        self._open: dict[int, _Open] = {}
+        self._answers: deque[tuple[BlockIO, Answer]] = deque()
+        self._checked_at = self._answered_at = clock()
+        self.winding_down = False
+        """After Stopped: `check` may say it again without effect, so that writes can finish."""
+
+    @property
+    def open(self) -> int:
+        return len(self._open)
+
+    @property
+    def changing(self) -> int:
+        """Open requests that are not reads: what a stop must wait for."""
+        return sum(one.op.changes or one.op is Op.FLUSH for one in self._open.values())
+
+    def read(self, disk: BlockIO, offset: int, view: memoryview, then: Then) -> None:
+        self._submit(_Open(Op.READ, disk, Extent(offset, view.nbytes), view, then))
+
+    def write(self, disk: BlockIO, offset: int, view: memoryview, then: Then) -> None:
+        self._submit(_Open(Op.WRITE, disk, Extent(offset, view.nbytes), view, then))
+
+    def zero(self, disk: BlockIO, extent: Extent, then: Then) -> None:
+        self._submit(_Open(Op.ZERO, disk, extent, None, then))
+
+    def map(self, disk: BlockIO, extent: Extent, then: Then) -> None:
+        self._submit(_Open(Op.MAP, disk, extent, None, then))
+
+    def flush(self, disk: BlockIO, then: Then) -> None:
+        self._submit(_Open(Op.FLUSH, disk, Extent(0, 0), None, then))
+
+    def check(self) -> None:
+        """Call `check` now; Stopped passes without effect once winding down."""
+        self._checked_at = self._clock()
+        try:
+            self._check()
+        except Stopped:
+            if not self.winding_down:
+                raise
+
+    def turn(self, timeout_s: float) -> None:
+        """Wait at most `timeout_s` for an answer and call back for all that came.
+
+        An exception out of `check` or a callback leaves the other answers for the next turn."""
+        if self._clock() - self._checked_at >= self._check_interval_s:
+            self.check()
+        if not self._answers:
+            wait_s = max(0.0, min(timeout_s, self._check_interval_s))
+            self._answers.extend(self._waiter.poll(wait_s))
+            if self._answers:
+                self._answered_at = self._clock()
+            else:
+                self._refuse_stall()
+        while self._answers:
+            _, answer = self._answers.popleft()
+            self._dispatch(answer)
+
+    def _submit(self, request: _Open) -> None:
+        if not self._open:
+            self._answered_at = self._clock()
+        tag = next(self._tags)
+        self._open[tag] = request
+        disk, extent = request.disk, request.extent
+        match request.op:
+            case Op.READ if request.view is not None:
+                disk.submit_read(tag, extent.offset, request.view)
+            case Op.WRITE if request.view is not None:
+                disk.submit_write(tag, extent.offset, request.view)
+            case Op.ZERO:
+                disk.submit_zero(tag, extent.offset, extent.length)
+            case Op.MAP:
+                disk.submit_map(tag, extent.offset, extent.length)
+            case _:
+                disk.submit_flush(tag)
+
+    def _dispatch(self, answer: Answer) -> None:
+        request = self._open.pop(answer.tag)
+        if answer.errno == 0:
+            request.then(answer)
+        elif request.op is Op.MAP:
+            request.then(Answer(answer.tag))  # no knowledge of holes: everything is read
+        elif not request.retried and worth_retrying(request.op, answer.errno):
+            request.retried = True
+            self._submit(request)
+        else:
+            extent = request.extent
+            raise disk_error(
+                request.op, answer.errno, request.disk.name, extent.offset, extent.length
+            )
+
+    def _refuse_stall(self) -> None:
+        waited_s = self._clock() - self._answered_at
+        if not self._open or waited_s <= self._stall_timeout_s:
+            return
+        oldest = self._open[min(self._open)]
+        raise TransferStalled(
+            f"{oldest.disk.name} did not answer a {oldest.op} at offset {oldest.extent.offset}"
+            f" for {waited_s:.0f} s.",
+            "Check the datastore and the network to it; the next attempt continues here.",
+            offset=oldest.extent.offset,
+        )
