@@ -11,7 +11,7 @@ ARGS ?=
 
 ENSURE := $(PYTHON) tools/ensure.py
 VENV := .venv/bin/python
-TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks tools tests)
+TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks containers tools tests)
 
 .PHONY: help setup venv demo test lint format lock clean
 
