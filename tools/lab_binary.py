@@ -61,10 +61,15 @@ def ensure(host: Host, module: Path = MODULE) -> Path:
     if not (module / "go.mod").is_file():
         raise Problem(f"The practice site's sources are not at {module}: restore them from git.")
 
+    key = cache_key(host, module)
+
     def produce(target: Path) -> None:
         go = require_go(host, module / "go.mod", "the practice site")
         with long_step("building the practice site", "20 s; 2 minutes the first time"):
             package = main_package(host, go, module)
             build(host, go, module, package, target, purpose="the practice site")
+        if cache_key(host, module) != key:
+            # Kept under this key, it would pass for sources that it was not made from.
+            raise Problem("The practice site's sources changed while it was built: run this again.")
 
-    return obtain(cache_dir(host.env), KIND, cache_key(host, module), PROGRAM, produce)
+    return obtain(cache_dir(host.env), KIND, key, PROGRAM, produce)

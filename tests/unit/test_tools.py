@@ -537,6 +537,25 @@ class TestLab:
 
         assert (lab_binary.cache_key(machine, module) != before) is matters
 
+    def test_an_edit_during_the_build_spoils_it(
+        self, tmp_path: Path, bin_dir: Path, module: Path
+    ) -> None:
+        # A Go whose compilation takes so long that somebody saves a file meanwhile.
+        script(
+            bin_dir / "go",
+            'if [ "$1" = env ]; then echo go1.26.8; echo local; exit; fi',
+            'if [ "$1" = list ]; then echo lab; exit; fi',
+            f"echo another > '{module}/main.go'",
+            'while [ "$1" != -o ]; do shift; done',
+            'echo > "$2"',
+        )
+        machine = host(tmp_path, bin_dir)
+
+        with pytest.raises(Problem, match="changed while it was built"):
+            lab_binary.ensure(machine, module)
+
+        assert lab_binary.ensure(machine, module).is_relative_to(tmp_path / "the cache")
+
     def test_without_sources_or_go_one_sentence_says_so(
         self, tmp_path: Path, bin_dir: Path, module: Path
     ) -> None:
