@@ -1,0 +1,75 @@
+"""Custom attributes of VMs: where marks live."""
+
+from __future__ import annotations
+
+from failback.contracts.vm import VmIdentity
+from failback.errors import OperationUnsupported
+from failback.hypervisor.ports import Beat
+from failback.hypervisor.vsphere import faults
+from failback.hypervisor.vsphere.api import Ref, vim, vmodl
+from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.properties import read_object
+from failback.hypervisor.vsphere.session import ReplyLost, Session
+
+
+def get_attribute(session: Session, vm: VmIdentity, name: str, beat: Beat | None = None) -> str:
+    """Value of the attribute; empty when it is unset, undefined or the site has none."""
+    manager = session.login(beat).content.customFieldsManager
+    if manager is None:
+        return ""
+    key = _key(session, manager, name, beat)
+    if key is None:  # 0 is a key
+        return ""
+    found = read_proven(session, vm, ("customValue",), beat)
+    for value in found.get("customValue") or ():
+        if value.key == key:
+            return str(value.value or "")
+    return ""
+
+
+def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
+    """Set the attribute, defining it first when missing.
+
+    Idempotent because the value is read first and setting it again gives the same value.
+    """
+    if get_attribute(session, vm, name, beat) == value:
+        read_proven(session, vm, (), beat)
+        return
+    manager = session.login(beat).content.customFieldsManager
+    if manager is None:
+        raise OperationUnsupported(
+            f"Site {session.site} has no custom attributes.", "Connect through a vCenter."
+        )
+    try:
+        key = _define(session, manager, name, beat)
+        session.mutate(manager, "SetField", vm_ref(vm), key, value, beat=beat)
+    except ReplyLost:
+        if get_attribute(session, vm, name, beat) != value:
+            raise
+    except vmodl.MethodFault as fault:
+        raise faults.typed(fault, session.site, f"set attribute {name} of {vm}") from fault
+
+
+def _define(session: Session, manager: Ref, name: str, beat: Beat) -> int:
+    key = _key(session, manager, name, beat)
+    if key is not None:
+        return key
+    try:
+        made = session.mutate(
+            manager, "AddCustomFieldDef", name, vim.VirtualMachine, None, None, beat=beat
+        )
+        return int(made.key)
+    except (ReplyLost, vim.fault.DuplicateName):
+        # Either it was ours, or another run defined it first.
+        key = _key(session, manager, name, beat)
+        if key is None:
+            raise
+        return key
+
+
+def _key(session: Session, manager: Ref, name: str, beat: Beat | None) -> int | None:
+    fields = read_object(session, manager, ("field",), beat).get("field") or ()
+    kinds = (None, vim.VirtualMachine)
+    return next(
+        (int(f.key) for f in fields if f.name == name and f.managedObjectType in kinds), None
+    )

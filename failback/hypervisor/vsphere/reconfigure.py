@@ -1,0 +1,75 @@
+"""Reconfiguring a VM: change tracking and disk size."""
+
+from __future__ import annotations
+
+from failback.contracts.vm import VmIdentity
+from failback.errors import OperationFailed, OperationUnsupported, VmChanged
+from failback.hypervisor.ports import Beat
+from failback.hypervisor.vsphere.api import Ref, vim
+from failback.hypervisor.vsphere.devices import KIB, capacity_bytes, device_of
+from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.tasks import Job, Operation, Tasks
+
+
+def set_change_tracking(tasks: Tasks, vm: VmIdentity, enabled: bool, beat: Beat) -> bool:
+    """Switch change tracking; returns whether a change was needed.
+
+    Idempotent because the current setting is read first and the change names the version it saw.
+    """
+    paths = ("config.changeTrackingEnabled", "capability.changeTrackingSupported")
+    if enabled and not read_proven(tasks.session, vm, paths, beat).get(paths[1]):
+        raise OperationUnsupported(
+            f"{vm} cannot track changes.", "Its hardware version must be 7 or newer."
+        )
+    job = Job(
+        Operation.RECONFIGURE,
+        f"switch change tracking {'on' if enabled else 'off'} for",
+        lambda: _change(tasks, vm, beat, vim.vm.ConfigSpec(changeTrackingEnabled=enabled)),
+        lambda: bool(read_proven(tasks.session, vm, paths, beat).get(paths[0])) is enabled,
+    )
+    return tasks.make_true(vm, job, beat)
+
+
+def grow_disk(
+    tasks: Tasks, vm: VmIdentity, disk_key: int, capacity_bytes_wanted: int, beat: Beat
+) -> None:
+    """Grow a disk to at least this capacity.
+
+    Idempotent because a disk that is large enough is left alone.
+    """
+
+    def device() -> Ref:
+        found = read_proven(tasks.session, vm, ("config.hardware.device",), beat)
+        disk = device_of(found.get("config.hardware.device") or (), disk_key)
+        if not isinstance(disk, vim.vm.device.VirtualDisk):
+            raise VmChanged(f"{vm} has no disk {disk_key} any more.", "Plan the failback anew.")
+        return disk
+
+    def grow() -> tuple[Ref, str, tuple[object, ...]]:
+        disk = device()
+        if getattr(disk.backing, "parent", None) is not None:
+            raise OperationFailed(
+                f"Disk {disk_key} of {vm} cannot grow while the VM has snapshots.",
+                "Remove the snapshots first.",
+            )
+        kib = -(-capacity_bytes_wanted // KIB)
+        disk.capacityInKB, disk.capacityInBytes = kib, kib * KIB
+        edit = vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)
+        return _change(tasks, vm, beat, vim.vm.ConfigSpec(deviceChange=[edit]))
+
+    job = Job(
+        Operation.RECONFIGURE,
+        f"grow disk {disk_key} of",
+        grow,
+        lambda: capacity_bytes(device()) >= capacity_bytes_wanted,
+    )
+    tasks.make_true(vm, job, beat)
+
+
+def _change(
+    tasks: Tasks, vm: VmIdentity, beat: Beat, spec: Ref
+) -> tuple[Ref, str, tuple[object, ...]]:
+    # The site refuses with ConcurrentAccess when somebody else has changed the VM meanwhile.
+    version = read_proven(tasks.session, vm, ("config.changeVersion",), beat)
+    spec.changeVersion = version.get("config.changeVersion")
+    return vm_ref(vm), "ReconfigVM_Task", (spec,)

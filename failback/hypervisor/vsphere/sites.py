@@ -1,0 +1,177 @@
+"""The vSphere sites: the driver behind the port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from functools import wraps
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar
+
+from failback.contracts.vm import Disk, VmIdentity, VmView
+from failback.errors import SettingsInvalid
+from failback.hypervisor.connection import SiteConnection
+from failback.hypervisor.ports import Beat
+from failback.hypervisor.vsphere import (
+    attributes,
+    faults,
+    inventory,
+    power,
+    reconfigure,
+    snapshots,
+    tracking,
+)
+from failback.hypervisor.vsphere.api import vmodl
+from failback.hypervisor.vsphere.session import Session
+from failback.hypervisor.vsphere.tasks import Polling, Tasks
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _typed(
+    method: Callable[Concatenate[VsphereSite, P], R],
+) -> Callable[Concatenate[VsphereSite, P], R]:
+    """A vSphere fault that no room below has understood leaves the driver as our error."""
+
+    @wraps(method)
+    def call(self: VsphereSite, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return method(self, *args, **kwargs)
+        except vmodl.MethodFault as fault:
+            doing = method.__name__.replace("_", " ")
+            subject = next((f" {arg}" for arg in args if isinstance(arg, (VmIdentity, str))), "")
+            raise faults.typed(fault, self.name, doing + subject) from fault
+
+    return call
+
+
+class VsphereSite:
+    """One vCenter or ESXi host below one inventory root. Thread-safe; logs in at its first call."""
+
+    def __init__(self, connection: SiteConnection, polling: Polling | None = None) -> None:
+        self._session = Session(connection)
+        self._tasks = Tasks(self._session, polling or Polling())
+
+    @property
+    def name(self) -> str:
+        return self._session.site
+
+    @_typed
+    def ping(self) -> str:
+        self._session.read(inventory.service_instance(), "CurrentTime")
+        about = self._session.login().content.about
+        return f"{about.fullName or about.name} (API {about.apiVersion})"
+
+    @_typed
+    def find(self, name_or_path: str) -> VmIdentity:
+        return inventory.find(self._session, name_or_path)
+
+    @_typed
+    def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
+        return inventory.read(self._session, vms)
+
+    @_typed
+    def snapshot_disks(self, vm: VmIdentity, snapshot: str) -> tuple[Disk, ...]:
+        return snapshots.snapshot_disks(self._tasks, vm, snapshot)
+
+    @_typed
+    def power_mark(self, vm: VmIdentity) -> str | None:
+        return power.power_mark(self._tasks, vm)
+
+    @_typed
+    def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
+        return inventory.missing_privileges(self._session, vm, privileges)
+
+    @_typed
+    def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:
+        return power.shut_down_guest(self._tasks, vm, beat)
+
+    @_typed
+    def power_off(self, vm: VmIdentity, beat: Beat) -> None:
+        power.power_off(self._tasks, vm, beat)
+
+    @_typed
+    def power_on(self, vm: VmIdentity, beat: Beat) -> None:
+        power.power_on(self._tasks, vm, beat)
+
+    @_typed
+    def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:
+        return snapshots.create_snapshot(self._tasks, vm, name, description, beat)
+
+    @_typed
+    def revert_to_snapshot(self, vm: VmIdentity, snapshot: str, mark: str, beat: Beat) -> None:
+        snapshots.revert_to_snapshot(self._tasks, vm, snapshot, mark, beat)
+
+    @_typed
+    def remove_snapshot(self, vm: VmIdentity, name: str, mark: str, beat: Beat) -> bool:
+        return snapshots.remove_snapshot(self._tasks, vm, name, mark, beat)
+
+    @_typed
+    def set_change_tracking(self, vm: VmIdentity, enabled: bool, beat: Beat) -> bool:
+        return reconfigure.set_change_tracking(self._tasks, vm, enabled, beat)
+
+    def changed_areas(
+        self, vm: VmIdentity, snapshot: str, disk: Disk, since: str, beat: Beat
+    ) -> Iterator[tuple[int, int]]:
+        return tracking.changed_areas(self._tasks, vm, snapshot, disk, since, beat)
+
+    @_typed
+    def grow_disk(self, vm: VmIdentity, disk_key: int, capacity_bytes: int, beat: Beat) -> None:
+        reconfigure.grow_disk(self._tasks, vm, disk_key, capacity_bytes, beat)
+
+    @_typed
+    def get_attribute(self, vm: VmIdentity, name: str) -> str:
+        return attributes.get_attribute(self._session, vm, name)
+
+    @_typed
+    def set_attribute(self, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
+        attributes.set_attribute(self._session, vm, name, value, beat)
+
+    @_typed
+    def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:
+        return self._tasks.settle(vm, timeout, beat)
+
+    def close(self) -> None:
+        """Log out; the next call logs in again."""
+        self._session.close()
+
+
+class VsphereSites:
+    """All sites of the settings, one session each. Use as a context manager, or `close` it."""
+
+    def __init__(
+        self, connections: Iterable[SiteConnection], polling: Polling | None = None
+    ) -> None:
+        self._sites: dict[str, VsphereSite] = {}
+        for connection in connections:
+            if connection.name in self._sites:
+                raise SettingsInvalid(
+                    f"Two sites are named {connection.name}.", "Give each site its own name."
+                )
+            self._sites[connection.name] = VsphereSite(connection, polling)
+
+    def site(self, name: str) -> VsphereSite:
+        try:
+            return self._sites[name]
+        except KeyError:
+            raise SettingsInvalid(
+                f"The settings have no site {name}.",
+                f"Known sites: {', '.join(sorted(self._sites)) or 'none'}.",
+            ) from None
+
+    def close(self) -> None:
+        """Log out everywhere."""
+        for site in self._sites.values():
+            site.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

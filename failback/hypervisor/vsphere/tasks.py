@@ -1,0 +1,270 @@
+"""vSphere tasks: wait for them, find running ones again, and issue a mutation exactly as needed."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import Any
+
+from failback.contracts.vm import VmIdentity
+from failback.errors import FailbackError, OperationFailed, SiteBusy
+from failback.hypervisor.ports import Beat
+from failback.hypervisor.vsphere import faults
+from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
+from failback.hypervisor.vsphere.inventory import gone, vm_ref
+from failback.hypervisor.vsphere.properties import Read, read_objects, walk
+from failback.hypervisor.vsphere.session import ReplyLost, Session
+
+log = logging.getLogger(__name__)
+
+ROUNDS = 4
+LOST_LOOK_S = 3.0
+"""How long the trace of a mutation without reply is looked for: it may still be queued."""
+DONE_LOOK_S = 60.0
+"""How long the state may lag behind a task that reported success (power on through DRS)."""
+
+_INFO = ("info.state", "info.error", "info.result", "info.descriptionId", "info.name")
+_OPEN = frozenset({"queued", "running"})
+
+
+class Operation(Enum):
+    """Kinds of task, by every description id and method name sites report for them."""
+
+    POWER_ON = ("virtualmachine.poweron", "poweronvm")
+    POWER_OFF = ("virtualmachine.poweroff", "poweroffvm")
+    CREATE_SNAPSHOT = (
+        "virtualmachine.createsnapshot",
+        "virtualmachine.createsnapshotex",
+        "createsnapshot",
+        "createsnapshotex",
+    )
+    REVERT = (
+        "vm.snapshot.revert",
+        "virtualmachinesnapshot.revert",
+        "virtualmachine.reverttosnapshot",
+        "virtualmachine.revertsnapshot",
+        "reverttosnapshot",
+    )
+    REMOVE_SNAPSHOT = (
+        "vm.snapshot.remove",
+        "virtualmachinesnapshot.remove",
+        "virtualmachine.removesnapshot",
+        "removesnapshot",
+    )
+    CONSOLIDATE = (
+        "virtualmachine.consolidate",
+        "virtualmachine.consolidatedisks",
+        "consolidatevmdisks",
+    )
+    RECONFIGURE = ("virtualmachine.reconfigure", "virtualmachine.reconfigvm", "reconfigvm")
+
+    def fits(self, task: Read) -> bool:
+        """Whether the task is of this kind."""
+        said = {str(task.get("info.descriptionId") or ""), str(task.get("info.name") or "")}
+        return any(
+            text.lower().removeprefix("vim.").removesuffix("_task") in self.value for text in said
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Polling:
+    """How often to look; the clock and the sleep are replaceable."""
+
+    first_s: float = 0.05
+    most_s: float = 2.0
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+
+    def turns(self, beat: Beat) -> Iterator[float]:
+        """Endless turns, each after a longer pause and a beat; yields seconds since the start."""
+        began, pause = self.clock(), self.first_s
+        while True:
+            yield self.clock() - began
+            self.sleep(pause)
+            beat()
+            pause = min(pause * 1.5, self.most_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a task ended: with a fault, or gone from the site's list before we could read it."""
+
+    fault: Any = None
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One mutation of one VM, ready to be made true."""
+
+    operation: Operation
+    doing: str
+    """A clause for messages: `power on`."""
+    call: Callable[[], tuple[Ref, str, tuple[Any, ...]]]
+    """Target, method and arguments, built anew for every attempt."""
+    done: Callable[[], bool] | None
+    """Reads whether the wanted end is reached; None where the state cannot tell."""
+
+
+@dataclass(slots=True)
+class Tasks:
+    """Tasks on the VMs of one site."""
+
+    session: Session
+    polling: Polling = field(default_factory=Polling)
+
+    def recent(self, vm: VmIdentity, beat: Beat) -> list[Read]:
+        """The site's recent tasks on the VM, finished ones included."""
+        try:
+            found = read_objects(
+                self.session,
+                [vm_ref(vm)],
+                {"Task": _INFO},
+                (walk("VirtualMachine", "recentTask"),),
+                beat,
+            )
+        except vmodl.fault.ManagedObjectNotFound as fault:
+            if isinstance(fault.obj, vim.Task):
+                return []  # purged while the list was read
+            raise gone(self.session, fault, [vm]) from fault
+        return [entry for entry in found if entry.kind == "Task"]
+
+    def wait(self, vm: VmIdentity, task: Ref, beat: Beat) -> Ended:
+        """Wait until the task ends. A question of the VM blocks it: OperationFailed says which."""
+        for _ in self.polling.turns(beat):
+            try:
+                found = read_objects(
+                    self.session,
+                    [task, vm_ref(vm)],
+                    {"Task": _INFO, "VirtualMachine": ("runtime.question",)},
+                    beat=beat,
+                )
+            except vmodl.fault.ManagedObjectNotFound as fault:
+                if fault.obj is not None and moref(fault.obj) == vm.moref:
+                    raise gone(self.session, fault, [vm]) from fault
+                return Ended(gone=True)
+            by_kind = {entry.kind: entry for entry in found}
+            state = by_kind["Task"].get("info.state")
+            if state not in _OPEN:
+                return Ended(by_kind["Task"].get("info.error") if state == "error" else None)
+            question = by_kind["VirtualMachine"].get("runtime.question")
+            if question is not None:
+                raise OperationFailed(
+                    f"{vm} asks a question and waits for the answer: {question.text}",
+                    "Answer it in the vSphere Client, then retry.",
+                    task=moref(task),
+                )
+        raise AssertionError("unreachable")
+
+    def make_true(self, vm: VmIdentity, job: Job, beat: Beat) -> bool:
+        """Bring the job's end about; returns whether anything had to be issued.
+
+        Order: reattach to running tasks of the same kind, look at the state, issue, wait, look.
+        """
+        refused: FailbackError | None = None
+        for _ in range(ROUNDS):
+            known = self._reattach(vm, job.operation, beat)
+            if job.done is not None and job.done():
+                return refused is not None
+            target, method, args = job.call()
+            try:
+                task = self.session.mutate(target, method, *args, beat=beat)
+            except ReplyLost as lost:
+                ended = self._look_for_trace(vm, job, known, beat)
+                if ended is None:
+                    raise lost
+            except vmodl.MethodFault as fault:
+                ended = Ended(fault)
+            else:
+                ended = self.wait(vm, task, beat)
+            if ended.fault is None and not ended.gone:
+                self._until_done(vm, job, beat)
+                return True
+            if ended.fault is not None:
+                refused = faults.typed(ended.fault, self.session.site, f"{job.doing} {vm}")
+                then = faults.meaning(ended.fault).then
+                if then is faults.Then.RAISE:
+                    raise refused
+                if job.done is not None and job.done():
+                    return True
+                if isinstance(ended.fault, vmodl.fault.ManagedObjectNotFound):
+                    raise refused
+                if then is faults.Then.LOOK and not isinstance(refused, SiteBusy):
+                    raise refused
+                if then is faults.Then.WAIT:
+                    self._wait_for_all(vm, beat)
+            else:
+                refused = SiteBusy(
+                    f"The task to {job.doing} {vm} vanished from site {self.session.site}.",
+                    "It is looked up and tried again.",
+                )
+        assert refused is not None
+        raise refused
+
+    def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:
+        """Wait until two looks in a row find no open task; returns what was waited for."""
+        seen: dict[str, str] = {}
+        quiet = 0
+        for elapsed in self.polling.turns(beat):
+            tasks = [task for task in self.recent(vm, beat) if task.get("info.state") in _OPEN]
+            seen.update({moref(task.ref): _label(task) for task in tasks})
+            quiet = 0 if tasks else quiet + 1
+            if quiet == 2:
+                return ", ".join(f"{label} ({moid})" for moid, label in seen.items())
+            if tasks and elapsed >= timeout.total_seconds():
+                raise SiteBusy(
+                    f"{_label(tasks[0])} still runs on {vm} after {timeout}.",
+                    "Wait for it or cancel it in the vSphere Client, then retry.",
+                    task=moref(tasks[0].ref),
+                )
+        raise AssertionError("unreachable")
+
+    def _reattach(self, vm: VmIdentity, operation: Operation, beat: Beat) -> set[str]:
+        """Wait for running tasks of this kind; returns the ids of all tasks known by then."""
+        tasks = self.recent(vm, beat)
+        for task in tasks:
+            if task.get("info.state") in _OPEN and operation.fits(task):
+                log.info(
+                    "reattached to task",
+                    extra={"site": vm.site, "vm": vm.moref, "task": moref(task.ref)},
+                )
+                self.wait(vm, task.ref, beat)
+        return {moref(task.ref) for task in tasks}
+
+    def _look_for_trace(
+        self, vm: VmIdentity, job: Job, known: set[str], beat: Beat
+    ) -> Ended | None:
+        """After a lost reply: the end of the task it started, None when there is no trace."""
+        for elapsed in self.polling.turns(beat):
+            for task in self.recent(vm, beat):
+                if moref(task.ref) not in known and job.operation.fits(task):
+                    return self.wait(vm, task.ref, beat)
+            if job.done is not None and job.done():
+                return Ended()
+            if elapsed >= LOST_LOOK_S:
+                return None
+        raise AssertionError("unreachable")
+
+    def _wait_for_all(self, vm: VmIdentity, beat: Beat) -> None:
+        for task in self.recent(vm, beat):
+            if task.get("info.state") in _OPEN:
+                self.wait(vm, task.ref, beat)
+
+    def _until_done(self, vm: VmIdentity, job: Job, beat: Beat) -> None:
+        for elapsed in self.polling.turns(beat):
+            if job.done is None or job.done():
+                return
+            if elapsed >= DONE_LOOK_S:
+                raise SiteBusy(
+                    f"Site {self.session.site} reported success to {job.doing} {vm}, "
+                    "but its state does not show it yet.",
+                    "It is looked up and tried again.",
+                )
+
+
+def _label(task: Read) -> str:
+    return str(task.get("info.descriptionId") or task.get("info.name") or "a task")

@@ -1,0 +1,123 @@
+"""What was read of a VM, in the product's words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from failback.contracts.vm import Snapshot, VmIdentity, VmView
+from failback.contracts.words import PowerState
+from failback.errors import OperationUnsupported
+from failback.hypervisor.vsphere.api import moref
+from failback.hypervisor.vsphere.devices import disks_of
+from failback.hypervisor.vsphere.properties import Read
+from failback.hypervisor.vsphere.session import Session
+
+IDENTITY_PATHS = ("name", "config.instanceUuid", "config.uuid", "config.files.vmPathName")
+VIEW_PATHS = (
+    *IDENTITY_PATHS,
+    "config.hardware.device",
+    "config.hardware.memoryMB",
+    "config.hardware.numCPU",
+    "config.changeTrackingEnabled",
+    "config.template",
+    "config.ftInfo",
+    "capability.changeTrackingSupported",
+    "runtime.powerState",
+    "runtime.connectionState",
+    "runtime.bootTime",
+    "runtime.host",
+    "runtime.consolidationNeeded",
+    "runtime.question",
+    "guest.toolsRunningStatus",
+    "snapshot.rootSnapshotList",
+    "snapshot.currentSnapshot",
+    "datastore",
+)
+_POWER = {
+    "poweredOn": PowerState.ON,
+    "poweredOff": PowerState.OFF,
+    "suspended": PowerState.SUSPENDED,
+}
+_ESCAPES = {"%2f": "/", "%5c": "\\", "%25": "%"}
+
+
+def power_state(value: Any) -> PowerState:
+    """vSphere's power state in our words."""
+    return _POWER.get(str(value), PowerState.UNKNOWN)
+
+
+def unescaped(name: str) -> str:
+    """vSphere stores /, \\ and % of a name as %2f, %5c and %25."""
+    return re.sub("%(?:2f|5c|25)", lambda hit: _ESCAPES[hit[0].lower()], name, flags=re.IGNORECASE)
+
+
+def identity_of(session: Session, entry: Read) -> VmIdentity:
+    """Identity of the VM whose IDENTITY_PATHS were read."""
+    return VmIdentity(
+        site=session.site,
+        vcenter_uuid=session.vcenter_uuid(),
+        moref=moref(entry.ref),
+        name=unescaped(entry.get("name") or moref(entry.ref)),
+        instance_uuid=entry.get("config.instanceUuid") or "",
+        bios_uuid=entry.get("config.uuid") or "",
+        path=entry.get("config.files.vmPathName") or "",
+    )
+
+
+def snapshots_of(roots: Iterable[Any] | None, parent: str | None = None) -> list[Snapshot]:
+    """The snapshot tree as a list, parents before children."""
+    found = []
+    todo = [(node, parent) for node in roots or ()]
+    while todo:
+        node, above = todo.pop(0)
+        found.append(
+            Snapshot(
+                moref=moref(node.snapshot),
+                name=unescaped(node.name),
+                description=(node.description or "")[:2000],
+                parent=above,
+                created_at=node.createTime,
+            )
+        )
+        todo += [(child, moref(node.snapshot)) for child in node.childSnapshotList or ()]
+    return found
+
+
+def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
+    """View of the VM; `others` holds its host and datastores by moref."""
+    host = others.get(moref(entry.get("runtime.host"))) if entry.get("runtime.host") else None
+    datastores = [others[moref(d)] for d in entry.get("datastore") or () if moref(d) in others]
+    question = entry.get("runtime.question")
+    current = entry.get("snapshot.currentSnapshot")
+    identity = identity_of(session, entry)
+    try:
+        return VmView(
+            identity=identity,
+            power=power_state(entry.get("runtime.powerState")),
+            tools_running=entry.get("guest.toolsRunningStatus") == "guestToolsRunning",
+            disks=disks_of(entry.get("config.hardware.device") or ()),
+            snapshots=tuple(snapshots_of(entry.get("snapshot.rootSnapshotList"))),
+            current_snapshot=moref(current) if current is not None else None,
+            tracking_enabled=bool(entry.get("config.changeTrackingEnabled")),
+            tracking_supported=bool(entry.get("capability.changeTrackingSupported")),
+            is_template=bool(entry.get("config.template")),
+            connection_state=str(entry.get("runtime.connectionState") or "connected"),
+            fault_tolerant=entry.get("config.ftInfo") is not None,
+            booted_at=entry.get("runtime.bootTime"),
+            consolidation_needed=bool(entry.get("runtime.consolidationNeeded")),
+            question=question.text[:2000] if question is not None else None,
+            memory_mb=entry.get("config.hardware.memoryMB") or 0,
+            cpus=entry.get("config.hardware.numCPU") or 0,
+            host=host.get("name") if host is not None else None,
+            in_maintenance=bool(host is not None and host.get("runtime.inMaintenanceMode"))
+            or any((d.get("summary.maintenanceMode") or "normal") != "normal" for d in datastores),
+        )
+    except ValidationError as error:
+        raise OperationUnsupported(
+            f"{identity} is beyond what is supported: {error.errors()[0]['msg']}.",
+            "VMs with up to 64 disks and 512 snapshots are supported.",
+        ) from error
