@@ -21,7 +21,8 @@ from temporalio.exceptions import ApplicationError, CancelledError
 
 from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
-from failback.contracts.operations import StepCall
+from failback.contracts.operations import CleanTarget, DifferencePlan, StepCall
+from failback.contracts.vm import DiskOpening
 from failback.errors import CatalogError, CatalogUnavailable, FailbackError, Stopped
 from workflows.operations import Operation
 
@@ -125,7 +126,7 @@ class Heart:
                 else:
                     activity.heartbeat(details)
             except (TimeoutError, RuntimeError):
-                # A busy or closing event loop; the next beat tells, and the server's timeout decides.
+                # A busy or closing event loop: the next beat tells, the server's timeout decides.
                 log.warning("heartbeat not delivered", exc_info=True)
             if self._stop.wait(self._every):
                 return
@@ -136,20 +137,19 @@ def bind(
     method: Callable[[I, Attempt], O],
     catalog: Catalog,
     *,
-    exclusive: bool = True,
     recorded: bool = True,
+    leased: bool = True,
 ) -> Callable[[Any], Any]:
     """Make an activity of a method.
 
     Args:
-        exclusive: take the replica's mutation lease; False for readers and for work that has a fence
-            of its own and runs side by side (disks).
-        recorded: write intent and result to the catalog; False where the run may not be there yet.
+        leased: take the lease of what it works on; False for those that only read.
+        recorded: write intent and result to the catalog; False where the run may not be there.
     """
 
     def run(argument: I) -> O:
         info = activity.info()
-        lease = f"replica/{argument.run.replica}" if exclusive else None
+        lease = lease_of(argument) if leased else None
         key = (argument.run.run_id, argument.step.value, object_of(argument))
         attempt = Attempt(catalog, lease, step=key if recorded else None)
         try:
@@ -192,7 +192,7 @@ def failure(
         try:
             failing = catalog.step_failed(*key, error=str(error), now=now())
         except CatalogUnavailable:
-            # The catalog itself is the trouble: the age of this scheduling is the next best measure.
+            # The catalog itself is the trouble: the age of this scheduling is the next best.
             log.warning("failure could not be recorded", exc_info=True)
     patient = error.retryable and failing < argument.patience
     log.warning(
@@ -211,6 +211,24 @@ def failure(
         type=error.type,
         non_retryable=not patient,
     )
+
+
+def lease_of(argument: StepCall) -> str:
+    """What an attempt must be the newest holder of: a mover its target disk, all others the replica.
+
+    The replica's lease spans steps and runs, so an attempt of an earlier one loses it too."""
+    plan = getattr(argument, "plan", None)
+    if isinstance(plan, DifferencePlan):
+        return disk_lease(plan.target)
+    if isinstance(argument, CleanTarget):
+        # A cleanup may last for hours and must not stand in the way of the replica's next run.
+        return f"cleanup/{argument.run.run_id}"
+    return f"replica/{argument.run.replica}"
+
+
+def disk_lease(opening: DiskOpening) -> str:
+    """Name of the lease, and of the fence, of one disk of one VM."""
+    return f"disk/{opening.site}/{opening.vm_moref}/{opening.disk_key}"
 
 
 def object_of(argument: StepCall) -> str:

@@ -92,7 +92,8 @@ class PowerActivities:
         return _off(
             PowerState.ON,
             PowerOffWay.HARD,
-            f"the guest of {vm} did not shut down within {argument.guest_timeout}: powered off hard",
+            f"the guest of {vm} did not shut down within {argument.guest_timeout}: "
+            "powered off hard",
         )
 
     def power_on(self, argument: PowerOn, attempt: Attempt) -> PowerOnResult:
@@ -101,7 +102,7 @@ class PowerActivities:
         Idempotent because on is a state, and the check is repeated by every attempt.
         """
         for disk in argument.written_disks:
-            self.disks.prove_writers_dead(disk, attempt.beat)
+            self.disks.prove_writers_dead(disk, attempt.owner, attempt.beat)
         self._prove_off(argument, attempt)
         site = self.sites.site(argument.vm.site)
         if site.read([argument.vm])[0].power is PowerState.ON:
@@ -125,8 +126,8 @@ class PowerActivities:
                 ) from error
             if power is not PowerState.OFF:
                 raise SplitBrain(
-                    f"{argument.vm} is not powered on because {other} is {power}: two copies of one "
-                    "machine would run.",
+                    f"{argument.vm} is not powered on because {other} is {power}: two copies of "
+                    "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
                 )
 

@@ -123,7 +123,7 @@ class SnapshotActivities:
         Idempotent because it only waits.
         """
         for disk in argument.written_disks:
-            self.disks.prove_writers_dead(disk, attempt.beat)
+            self.disks.prove_writers_dead(disk, attempt.owner, attempt.beat)
         waited = [
             self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat) for vm in argument.vms
         ]
@@ -200,8 +200,8 @@ class SnapshotActivities:
             reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
             if not reverted and not argument.accept_not_restored:
                 raise TargetNotRestorable(
-                    f"The target protective snapshot {argument.snapshot} of {target} is gone, so its "
-                    "content from before the run cannot be restored.",
+                    f"The target protective snapshot {argument.snapshot} of {target} is gone, so "
+                    "its content from before the run cannot be restored.",
                     "Look for it; to go on without, send undo with accept_target_not_restored.",
                 )
             evidence = "reverted earlier" if reverted else "not restored: accepted by the operator"

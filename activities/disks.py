@@ -1,0 +1,118 @@
+"""From a disk as a step names it to bytes: which file, behind which fence, under which lease."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from activities.edge import Attempt, disk_lease
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import DifferencePlan
+from failback.contracts.vm import DiskOpening
+from failback.disks.blockio import BlockIO
+from failback.disks.exporter import NbdkitCommand
+from failback.disks.fence import Fence, prove_dead
+from failback.disks.flat import resolve_flat
+from failback.disks.opening import open_disk
+from failback.disks.throttle import Throttle
+from failback.errors import SettingsInvalid
+
+Check = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class DatastoreAccess:
+    """Where the mover sees the datastores of one site."""
+
+    datastores: Mapping[str, Path]
+    chain_members_complete: bool = False
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Both sides of one disk, open; `check` keeps them open and is called from the copy's loop."""
+
+    source: BlockIO
+    target: BlockIO
+    check: Check
+
+
+@dataclass(frozen=True)
+class Disks:
+    """Opens disks for movers, and proves writers dead for everybody else."""
+
+    access: Mapping[str, DatastoreAccess]
+    catalog: Catalog
+    state_dir: Path
+    heartbeat_timeout: timedelta
+    throttle: Throttle | None = None
+    command: NbdkitCommand = field(default_factory=NbdkitCommand)
+
+    def resolve(self, site: str, file: str) -> Path:
+        """The flat file behind `[datastore] folder/name.vmdk`; the errors of resolve_flat."""
+        access = self.access.get(site)
+        if access is None:
+            raise SettingsInvalid(
+                f"The settings have no site {site!r}.", "Add it under [sites] with its datastores."
+            )
+        return resolve_flat(
+            access.datastores, file, chain_members_complete=access.chain_members_complete
+        )
+
+    @contextlib.contextmanager
+    def open_pair(
+        self, plan: DifferencePlan, attempt: Attempt, *, writable: bool
+    ) -> Iterator[Pair]:
+        """Open source and target; the target behind its fence, after earlier writers are dead."""
+        renewals: list[Callable[[], None]] = []
+
+        def check() -> None:
+            # Renewed before anything that may raise: a stop still flushes through both exporters.
+            for renew in renewals:
+                renew()
+            attempt.beat()
+
+        # Shorter than the heartbeat timeout: the exporter of an attempt that the server has given
+        # up on is dead before the next attempt begins.
+        lease_s = self.heartbeat_timeout.total_seconds() * 2 / 3
+        with contextlib.ExitStack() as stack:
+            sides = []
+            for opening, write, name in (
+                (plan.target, writable, f"target disk {plan.address}"),
+                (plan.source, False, f"replica disk {plan.address}"),
+            ):
+                disk, renew = stack.enter_context(
+                    open_disk(
+                        self.resolve(opening.site, opening.file),
+                        writable=write,
+                        fence=self.fence(opening, attempt.owner) if write else None,
+                        check=check,
+                        name=f"{name} ({opening.file})",
+                        lease_s=lease_s,
+                        command=self.command,
+                    )
+                )
+                renewals.append(renew)
+                sides.append(disk)
+            yield Pair(source=sides[1], target=sides[0], check=check)
+
+    def prove_writers_dead(self, opening: DiskOpening, owner: str, check: Check) -> None:
+        """Return when no earlier attempt can write this disk any more.
+
+        Taking the disk's lease stops an attempt that is alive but has not started its exporter yet;
+        the fence proves that every exporter that was started is dead."""
+        self.catalog.take_lease(disk_lease(opening), owner)
+        prove_dead(self.fence(opening, owner), check=check, clock=time.monotonic)
+
+    def fence(self, opening: DiskOpening, owner: str) -> Fence:
+        """The fence of a disk: the same for every attempt, pass and run."""
+        return Fence(self.state_dir, disk_lease(opening), owner)
+
+
+def disk_id(run_id: str, opening: DiskOpening) -> str:
+    """Groups the passes of one disk of one run in the ledger."""
+    return f"{run_id}/{opening.site}/{opening.vm_moref}/{opening.disk_key}"

@@ -1,0 +1,139 @@
+"""Binds every operation to the method that performs it, with the adapters of the settings."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from activities.catalog import CatalogActivities
+from activities.difference import DifferenceActivities
+from activities.disks import DatastoreAccess, Disks
+from activities.edge import bind
+from activities.inventory import InventoryActivities
+from activities.power import PowerActivities
+from activities.snapshots import SnapshotActivities
+from activities.transfer import TransferActivities
+from activities.verify import VerifyActivities
+from failback.catalog.ledger import SqlLedgerStore
+from failback.catalog.repository import Catalog
+from failback.contracts.plan import Tuning
+from failback.disks.copier import CopyOptions
+from failback.disks.ledger import LedgerStore
+from failback.disks.throttle import Throttle
+from failback.hypervisor.ports import Sites
+from failback.hypervisor.vsphere.sites import VsphereSites
+from failback.settings import Settings
+from workflows import operations as op
+
+
+@dataclass(frozen=True)
+class Activities:
+    """The bound activities of one worker process."""
+
+    control: Sequence[Callable[..., Any]]
+    mover: Sequence[Callable[..., Any]]
+    close: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What the activities are made of: ports and numbers; tests put doubles here."""
+
+    sites: Sites
+    catalog: Catalog
+    disks: Disks
+    ledger: LedgerStore
+    tuning: Tuning
+    segment_bytes: int
+    options: CopyOptions
+    verify_fraction: float = 0.01
+
+
+def build(settings: Settings) -> Activities:
+    """Adapters out of settings; raises SettingsInvalid, CatalogUnavailable, StateConflict."""
+    catalog = Catalog(settings.catalog_url)
+    catalog.migrate()
+    catalog.register_mover_host(host_id())
+    sites = VsphereSites([site.connection(name) for name, site in settings.sites.items()])
+    bandwidth = settings.transfer.bandwidth_bytes_per_s
+    throttle = Throttle(float(bandwidth) if bandwidth else None, clock=time.monotonic)
+    access = {
+        name: DatastoreAccess(site.datastores, site.chain_members_complete)
+        for name, site in settings.sites.items()
+    }
+    tuning = settings.tuning()
+    rooms = Rooms(
+        sites=sites,
+        catalog=catalog,
+        disks=Disks(access, catalog, settings.worker.state_dir, tuning.heartbeat_timeout, throttle),
+        ledger=SqlLedgerStore(catalog),
+        tuning=tuning,
+        segment_bytes=settings.transfer.segment_bytes,
+        options=CopyOptions(flush_interval_s=settings.transfer.flush_interval_s),
+        verify_fraction=settings.transfer.verify_fraction,
+    )
+
+    def close() -> None:
+        sites.close()
+        catalog.close()
+
+    return Activities(control=control(rooms), mover=mover(rooms), close=close)
+
+
+def control(rooms: Rooms) -> list[Callable[..., Any]]:
+    """Activities that talk to sites and the catalog."""
+    catalog = rooms.catalog
+    inventory = InventoryActivities(rooms.sites, catalog, rooms.disks, rooms.tuning)
+    power = PowerActivities(rooms.sites, catalog, rooms.disks)
+    snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
+    records = CatalogActivities(rooms.sites, catalog)
+    return [
+        # Not leased: it must not take the lease away from a run that holds the claims.
+        bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False, leased=False),
+        bind(op.CHECK_DRIFT, inventory.check_drift, catalog, leased=False),
+        bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),
+        bind(op.POWER_OFF, power.power_off, catalog),
+        bind(op.POWER_ON, power.power_on, catalog),
+        bind(op.WATCH_DECISION, power.watch_decision, catalog, recorded=False, leased=False),
+        bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
+        bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
+        bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),
+        bind(op.SETTLE, snapshots.settle, catalog),
+        bind(op.RESTORE_REPLICA, snapshots.restore_replica, catalog),
+        bind(op.RESTORE_TARGET, snapshots.restore_target, catalog),
+        bind(op.CLEAN_TARGET, snapshots.clean_target, catalog),
+        # Side by side for the disks of a VM, and only reading at the site.
+        bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog, leased=False),
+        bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
+        bind(op.CLOSE_RUN, records.close_run, catalog, recorded=False),
+    ]
+
+
+def mover(rooms: Rooms) -> list[Callable[..., Any]]:
+    """Activities that open disks."""
+    transfer = TransferActivities(rooms.disks, rooms.ledger, rooms.options)
+    verify = VerifyActivities(
+        rooms.disks,
+        rooms.ledger,
+        rooms.catalog,
+        rooms.options,
+        rooms.segment_bytes,
+        rooms.verify_fraction,
+        random.SystemRandom(),
+    )
+    return [
+        bind(op.TRANSPORT_CHANGES, transfer.transport_changes, rooms.catalog),
+        bind(op.VERIFY, verify.verify, rooms.catalog),
+    ]
+
+
+def host_id() -> str:
+    """Identity of this host: the fence is a lock of one kernel, so a catalog has one mover host."""
+    machine = Path("/etc/machine-id")
+    return machine.read_text().strip() if machine.exists() else socket.gethostname()

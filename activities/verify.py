@@ -1,0 +1,110 @@
+"""Verification: digests of both sides before anybody powers the target on."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+
+from activities.disks import Disks, Pair, disk_id
+from activities.edge import Attempt
+from activities.transfer import waiting
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import DifferencePlan, Verify, VerifyResult
+from failback.disks.copier import CopyOptions, copy
+from failback.disks.digest import VerifyOutcome, verify
+from failback.disks.ledger import LedgerIdentity, LedgerStore
+from failback.disks.plan import TransferPlan
+from failback.errors import VerifyMismatch
+
+
+@dataclass(frozen=True)
+class VerifyActivities:
+    """One activity per disk."""
+
+    disks: Disks
+    ledger: LedgerStore
+    catalog: Catalog
+    options: CopyOptions
+    segment_bytes: int
+    fraction: float
+    random: random.Random
+
+    def verify(self, argument: Verify, attempt: Attempt) -> VerifyResult:
+        """Digest both sides; on a difference compare the whole disk again and raise an alarm.
+
+        Idempotent because reading changes nothing, and the repair is a comparison like any other.
+        """
+        plan = argument.plan
+        attempt.details = waiting(plan, doing="verify")
+        with self.disks.open_pair(plan, attempt, writable=False) as pair:
+            outcome = self._digest(argument, pair, whole_disk=argument.whole_disk)
+        if outcome.equal:
+            return _result(plan, outcome)
+        alarm = (
+            f"Disk {plan.address} differed at byte {outcome.first_difference_offset} after pass "
+            f"{plan.pass_no} ({plan.method}); the whole disk was compared again."
+        )
+        self.catalog.raise_alarm(argument.run.run_id, "VERIFY_MISMATCH", alarm)
+        self._repair(argument, attempt)
+        with self.disks.open_pair(plan, attempt, writable=False) as pair:
+            outcome = self._digest(argument, pair, whole_disk=True)
+        if not outcome.equal:
+            raise VerifyMismatch(
+                f"Disk {plan.address} still differs at byte {outcome.first_difference_offset} after "
+                "the whole disk was compared and written again.",
+                "Suspect the storage of one side; send undo.",
+                offset=outcome.first_difference_offset,
+            )
+        return _result(plan, outcome, repaired=True, alarm=alarm)
+
+    def _digest(self, argument: Verify, pair: Pair, *, whole_disk: bool) -> VerifyOutcome:
+        plan = argument.plan
+        return verify(
+            pair.source,
+            pair.target,
+            self.ledger.written(disk_id(argument.run.run_id, plan.target)),
+            sample_fraction=self.fraction,
+            whole_disk=whole_disk,
+            segment_bytes=self.segment_bytes,
+            random=self.random,
+            check=pair.check,
+            report=_ignore,
+        )
+
+    def _repair(self, argument: Verify, attempt: Attempt) -> None:
+        """Compare and write the whole disk, in a pass of its own."""
+        plan = argument.plan
+        repair_id = f"{plan.plan_id}/repair"
+        self.ledger.save(
+            repair_id,
+            disk_id(argument.run.run_id, plan.target),
+            LedgerIdentity(source=plan.plan_id, target=attempt.scheduling),
+            TransferPlan(plan.source.capacity_bytes, self.segment_bytes),
+        )
+        with self.disks.open_pair(plan, attempt, writable=True) as pair:
+            copy(
+                pair.source,
+                pair.target,
+                self.ledger.open(repair_id, attempt.owner),
+                options=self.options,
+                check=pair.check,
+                report=_ignore,
+                clock=time.monotonic,
+            )
+
+
+def _result(
+    plan: DifferencePlan, outcome: VerifyOutcome, *, repaired: bool = False, alarm: str = ""
+) -> VerifyResult:
+    return VerifyResult(
+        address=plan.address,
+        checked_bytes=outcome.checked_bytes,
+        digest=outcome.root_hex,
+        repaired=repaired,
+        alarm=alarm,
+    )
+
+
+def _ignore(_: object) -> None:
+    """Progress of a digest is not shown: it is short against the passes."""
