@@ -1,0 +1,246 @@
+"""One exporter process for one disk and one attempt, seen from the mover.
+
+The exporter (nbdkit) serves a single connection over a socket pair that it inherits. There is no
+listening socket: nobody else can connect, no path can be too long or left behind, and a mover that
+wakes up late finds its one connection dead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from failback.disks import supervisor
+from failback.disks.blockio import Check, Clock, Sleep
+from failback.disks.fence import POLL_S, Fence, alive, prove_dead
+from failback.errors import DiskUnavailable, LeaseLost
+
+_KEPT_ENVIRONMENT = ("PATH", "TMPDIR", "LANG", "LC_ALL")
+
+
+@dataclass(frozen=True)
+class NbdkitCommand:
+    """How nbdkit is called: `nbdkit -s [-r] [--filter=F ...] file file=PATH [parameter ...]`."""
+
+    program: str = "nbdkit"
+    filters: Sequence[str] = ()
+    parameters: Sequence[str] = ()
+    """`name=value`, for the plugin or a filter; seen by everybody on the host, so no secrets."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def argv(self, path: Path, *, writable: bool) -> list[str]:
+        return [
+            self.program,
+            "--single",
+            *([] if writable else ["--readonly"]),
+            *(f"--filter={name}" for name in self.filters),
+            "file",
+            f"file={path}",
+            *self.parameters,
+        ]
+
+
+class Exporter:
+    """A running exporter. Make one with `start_exporter`.
+
+    The mover calls `renew` from its own loop, never from a thread that would also run when the
+    loop hangs: whoever does not renew for `lease_s` loses the exporter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        control: socket.socket,
+        disk: socket.socket,
+        lease_s: float,
+    ) -> None:
+        self.name = name
+        self.disk = disk
+        """The connection to the exporter; whoever uses it closes it."""
+        self._process = process
+        self._control = control
+        self._lease_s = lease_s
+        self._renewed_at = supervisor.boottime()
+        self._ended: dict[str, Any] | None = None
+        self.exporter_pid: int | None = None
+
+    @property
+    def supervisor_pid(self) -> int:
+        return self._process.pid
+
+    def renew(self) -> None:
+        """Say that the mover is alive and still in charge; never blocks, cheap to call often.
+
+        Raises LeaseLost if the lease has lapsed, DiskUnavailable if the exporter has ended."""
+        now = supervisor.boottime()
+        if now - self._renewed_at > self._lease_s:
+            raise self._lapsed()
+        if now - self._renewed_at < self._lease_s / 20:
+            return
+        if self._ended is None:
+            self._hear(0)
+        if self._ended is not None:
+            raise self.why_ended()
+        try:
+            self._control.send(supervisor.STAMP.pack(now), socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return  # the supervisor reads nothing, so it gets no older stamp either
+        except OSError:
+            self._hear(0)
+            raise self.why_ended() from None
+        self._renewed_at = now
+
+    def order(self, order: dict[str, Any], check: Check, deadline: float, clock: Clock) -> str:
+        """Send the order and wait for the first event; returns its name."""
+        self._renewed_at = supervisor.boottime()
+        packet = json.dumps({**order, "stamp": self._renewed_at}).encode()
+        with contextlib.suppress(ConnectionError):  # it is gone already: the loop hears so
+            self._control.send(packet)
+        while clock() < deadline:
+            check()
+            event = self._hear(0.1)
+            if event is not None:
+                return event
+        raise DiskUnavailable(
+            f"The exporter of {self.name} did not start in time.",
+            "Check the load of the data mover's host; the next attempt tries again.",
+        )
+
+    def last_words(self, timeout_s: float = 1.0) -> DiskUnavailable | LeaseLost | None:
+        """Why the exporter ended; None if it is not known to have ended within the time."""
+        deadline = time.monotonic() + timeout_s
+        while self._ended is None and (left_s := deadline - time.monotonic()) > 0:
+            if self._hear(left_s) is None:
+                break
+        return None if self._ended is None else self.why_ended()
+
+    def why_ended(self) -> DiskUnavailable | LeaseLost:
+        ended = self._ended or {}
+        if ended.get("reason") == "lapsed":
+            return self._lapsed()
+        said = " ".join(str(ended.get("stderr", "")).split())[-500:]
+        return DiskUnavailable(
+            f"The exporter of {self.name} ended with status {ended.get('status', 'unknown')}"
+            + (f": {said}." if said else "."),
+            "The next attempt starts it again; if this repeats, check the file and its datastore.",
+        )
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """End the exporter and wait until it is dead; harmless twice."""
+        self.disk.close()
+        self._control.close()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            # Stopped, or its exporter hangs in storage; the fence tells the next attempt which.
+            self._process.kill()
+            self._process.wait()
+
+    def _lapsed(self) -> LeaseLost:
+        return LeaseLost(
+            f"The lease on the exporter of {self.name} lapsed: this mover was not heard of for"
+            f" {self._lease_s:g} s.",
+            "Nothing to do: the next attempt continues.",
+        )
+
+    def _hear(self, timeout_s: float) -> str | None:
+        """The next event of the supervisor; None if there is none, "ended" if it is gone."""
+        if not supervisor.select_in(self._control.fileno(), int(timeout_s * 1000)):
+            return None
+        try:
+            packet = self._control.recv(supervisor.MAX_PACKET_BYTES)
+        except ConnectionError:
+            packet = b""
+        event: dict[str, Any] = json.loads(packet) if packet else {"event": "ended"}
+        if event["event"] == "started":
+            self.exporter_pid = event["exporter"]
+        elif event["event"] == "ended" and self._ended is None:
+            self._ended = event
+        return str(event["event"])
+
+
+def start_exporter(
+    path: Path,
+    *,
+    name: str,
+    writable: bool,
+    fence: Fence | None,
+    lease_s: float,
+    check: Check,
+    command: NbdkitCommand,
+    timeout_s: float = 10.0,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> Exporter:
+    """Start an exporter after all earlier ones of the fence are proven dead.
+
+    Raises ExporterAlive, DiskUnavailable, SettingsInvalid, and what `check` raises."""
+    order = {
+        "argv": command.argv(path, writable=writable),
+        "env": {
+            **{key: os.environ[key] for key in _KEPT_ENVIRONMENT if key in os.environ},
+            **command.environment,
+        },
+        "lease_s": lease_s,
+        "fence": fence
+        and {
+            "lock": str(fence.lock_path),
+            "holder": str(fence.holder_path),
+            "owner": fence.owner,
+        },
+    }
+    deadline = clock() + timeout_s
+    while True:
+        if fence is not None:
+            prove_dead(fence, check=check, timeout_s=timeout_s, clock=clock, sleep=sleep)
+        exporter = _spawn(name, lease_s)
+        try:
+            event = exporter.order(order, check, deadline, clock)
+        except BaseException:
+            exporter.close()
+            raise
+        if event == "started":
+            return exporter
+        exporter.close()
+        if event != "busy":
+            raise exporter.why_ended()
+        # Another attempt was faster between our proof and our supervisor; at most one of us is
+        # not stale, and `check` knows which.
+        if fence is not None and clock() >= deadline:
+            raise alive(fence)
+        sleep(POLL_S)
+
+
+def _spawn(name: str, lease_s: float) -> Exporter:
+    control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    disk, their_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with their_control, their_disk:
+        fds = (their_control.fileno(), their_disk.fileno())
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", supervisor.__file__, *map(str, fds)],
+                pass_fds=fds,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as error:
+            control.close()
+            disk.close()
+            raise DiskUnavailable(
+                f"The supervisor of {name} cannot be started ({error}).",
+                "Check limits of processes and memory on the data mover's host.",
+            ) from error
+    return Exporter(name, process, control, disk, lease_s)

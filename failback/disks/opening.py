@@ -1,0 +1,85 @@
+"""Opens a disk's file as a BlockIO: fence, exporter, connection; and closes all three."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from failback.disks.blockio import BlockIO, Check, Clock, Sleep
+from failback.disks.exporter import NbdkitCommand, start_exporter
+from failback.disks.fence import Fence
+from failback.disks.nbd import NbdDisk
+from failback.errors import DiskUnavailable
+
+LEASE_S = 15.0
+"""Shorter than a transfer's heartbeat timeout, longer than any single wait between two checks."""
+
+NBDKIT = NbdkitCommand()
+
+
+@contextmanager
+def open_disk(
+    path: Path,
+    *,
+    writable: bool,
+    fence: Fence | None,
+    check: Check,
+    name: str = "",
+    lease_s: float = LEASE_S,
+    command: NbdkitCommand = NBDKIT,
+    connect_timeout_s: float = 10.0,
+    io_timeout_s: float = 120.0,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> Iterator[tuple[BlockIO, Callable[[], None]]]:
+    """A disk that is open until the block ends, and the `renew` that keeps it open.
+
+    Earlier exporters of the fence's disk are ended and proven dead first; one connection is made.
+    The caller's `check` calls `renew` before anything that may raise, at least every lease_s / 3.
+
+    Args:
+        fence: who may have the disk open; never None if `writable`.
+        check: called while waiting to open; its Stopped and LeaseLost pass through.
+        name: what the disk is called in messages; the path by default.
+
+    Raises DiskUnavailable (with what the exporter said, if it died while the block ran), LeaseLost
+    if the block outlived its lease, ExporterAlive, DiskReadOnly, SettingsInvalid."""
+    if writable and fence is None:
+        raise ValueError("a disk is never written without a fence")
+    name = name or str(path)
+    exporter = start_exporter(
+        path,
+        name=name,
+        writable=writable,
+        fence=fence,
+        lease_s=lease_s,
+        check=check,
+        command=command,
+        timeout_s=connect_timeout_s,
+        clock=clock,
+        sleep=sleep,
+    )
+    disk: NbdDisk | None = None
+    try:
+        disk = NbdDisk(
+            exporter.disk,
+            name,
+            writable=writable,
+            connect_timeout_s=connect_timeout_s,
+            io_timeout_s=io_timeout_s,
+        )
+        yield disk, exporter.renew
+    except DiskUnavailable as error:
+        # Two disks are usually open: only the one whose connection broke asks its exporter why.
+        if disk is None or disk.failure is error:
+            said = exporter.last_words()
+            if said is not None:
+                said.evidence.update(error.evidence)
+                raise said from error
+        raise
+    finally:
+        if disk is not None:
+            disk.close()
+        exporter.close()
