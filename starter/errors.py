@@ -3,6 +3,7 @@
 FailbackError (failback/errors.py)
  `- ClientError
      |- KeyInvalid           not a replica key
+     |- InputInvalid         a value that does not fit the request
      |- TemporalUnreachable  no answer from the Temporal server            (retryable)
      |- TemporalRefused      the server answers, but not to us
      |- WorkerAbsent         nobody polls the task queue, or nobody answers  (retryable)
@@ -23,6 +24,10 @@ class ClientError(FailbackError):
 
 class KeyInvalid(ClientError):
     """Not a replica key."""
+
+
+class InputInvalid(ClientError):
+    """A value that does not fit the request."""
 
 
 class TemporalUnreachable(ClientError):

@@ -1,0 +1,66 @@
+"""Options of the command line as requests on the wire."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from failback.contracts.base import Contract
+from failback.contracts.requests import Request
+from failback.contracts.start import StartRequest
+from starter.describe import checked_key
+from starter.errors import InputInvalid
+
+C = TypeVar("C", bound=Contract)
+
+
+def start_request(args: argparse.Namespace, user: str) -> StartRequest:
+    """The start request; KeyInvalid, InputInvalid."""
+    return _built(
+        StartRequest,
+        replica=checked_key(args.key),
+        destination=args.destination,
+        switch=args.switch,
+        power_on_target=not args.no_power_on,
+        protect_target=not args.no_protect_target,
+        enable_tracking=not args.no_tracking,
+        accept_target_overwrite=args.accept_target_overwrite,
+        accept_suspended=args.accept_suspended,
+        guest_timeout=args.guest_timeout,
+        on_guest_timeout=args.on_guest_timeout,
+        auto_retry=not args.no_auto_retry,
+        verify_whole_disk=args.verify_whole_disk,
+        leave_behind=args.leave_behind,
+        by=_by(args, user),
+        reason=args.reason,
+    )
+
+
+def request(args: argparse.Namespace, user: str) -> Request:
+    """Body of commit, undo, retry, pause or resume; KeyInvalid, InputInvalid.
+
+    Options that the command does not have keep the defaults of the contract.
+    """
+    checked_key(args.key)
+    given = {name: getattr(args, name) for name in UNDO_OPTIONS if hasattr(args, name)}
+    return _built(
+        Request, request_id=args.request_id, by=_by(args, user), reason=args.reason, **given
+    )
+
+
+UNDO_OPTIONS = ("power_on_replica", "replica_content", "attest_off", "accept_target_not_restored")
+
+
+def _by(args: argparse.Namespace, user: str) -> str:
+    return user if args.by is None else str(args.by)
+
+
+def _built(kind: type[C], **values: Any) -> C:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        raise InputInvalid(f"The value of {option} does not fit: {first['msg']}.") from None
