@@ -12,7 +12,7 @@ COPY requirements-runtime.lock ./
 RUN python -m venv /opt/failback \
  && /opt/failback/bin/pip install --no-cache-dir --disable-pip-version-check \
       --require-hashes --only-binary :all: -r requirements-runtime.lock
-COPY pyproject.toml LICENSE worker.py ./
+COPY pyproject.toml LICENSE README.md worker.py ./
 COPY activities activities
 COPY failback failback
 COPY starter starter

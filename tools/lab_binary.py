@@ -20,7 +20,10 @@ def sources(module: Path) -> Iterator[Path]:
         inside = path.relative_to(module)
         if any(part.startswith(".") or part == "testdata" for part in inside.parts):
             continue
-        if path.is_file() and path.suffix != ".md" and not path.name.endswith("_test.go"):
+        if path.suffix == ".md" or path.name.endswith("_test.go"):
+            continue
+        # What `go build` by hand leaves in the folder is a result, not a source.
+        if path.is_file() and inside.as_posix() not in (PROGRAM, "lab"):
             yield path
 
 

@@ -525,6 +525,7 @@ class TestLab:
             ("README.md", False),
             ("testdata/x.json", False),
             (".cache/x.go", False),
+            (lab_binary.PROGRAM, False),
         ],
     )
     def test_is_built_anew_when_its_sources_change(
