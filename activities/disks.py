@@ -79,6 +79,9 @@ class Disks:
         # Shorter than the heartbeat timeout: the exporter of an attempt that the server has given
         # up on is dead before the next attempt begins.
         lease_s = self.heartbeat_timeout.total_seconds() * 2 / 3
+        if not writable:
+            # Verify must not read while a late request of a dead attempt is still being written.
+            prove_dead(self.fence(plan.target, attempt.owner), check=attempt.beat)
         with contextlib.ExitStack() as stack:
             sides = []
             for opening, write, name in (

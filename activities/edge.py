@@ -214,7 +214,7 @@ def failure(
 
 
 def lease_of(argument: StepCall) -> str:
-    """What an attempt must be the newest holder of: a mover its target disk, all others the replica.
+    """What an attempt must be the newest holder of: a mover its target disk, others the replica.
 
     The replica's lease spans steps and runs, so an attempt of an earlier one loses it too."""
     plan = getattr(argument, "plan", None)

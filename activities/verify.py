@@ -51,8 +51,8 @@ class VerifyActivities:
             outcome = self._digest(argument, pair, whole_disk=True)
         if not outcome.equal:
             raise VerifyMismatch(
-                f"Disk {plan.address} still differs at byte {outcome.first_difference_offset} after "
-                "the whole disk was compared and written again.",
+                f"Disk {plan.address} still differs at byte {outcome.first_difference_offset} "
+                "after the whole disk was compared and written again.",
                 "Suspect the storage of one side; send undo.",
                 offset=outcome.first_difference_offset,
             )
