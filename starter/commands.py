@@ -10,6 +10,7 @@ from failback.contracts.requests import Answer, Request
 from failback.contracts.words import RequestKind
 from starter import mapping, render
 from starter.client import FailbackClient
+from starter.describe import checked_key
 from starter.shell import Shell
 from starter.terminal import console, open_client, show, unicode_safe
 from starter.units import sentence
@@ -50,9 +51,10 @@ def start(args: argparse.Namespace, shell: Shell) -> int:
 
 def status(args: argparse.Namespace, shell: Shell) -> int:
     """`failback status KEY`."""
+    key = checked_key(args.key)
 
     async def go() -> RunView:
-        return await (await open_client(shell, args.settings)).status(args.key)
+        return await (await open_client(shell, args.settings)).status(key)
 
     view = asyncio.run(go())
     shell.give(view)

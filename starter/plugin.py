@@ -91,7 +91,7 @@ async def connect(environ: Mapping[str, str]) -> Client:
 def connect_config(environ: Mapping[str, str]) -> ClientConnectConfig:
     """Keyword arguments for `Client.connect`; SettingsInvalid when they cannot be read."""
     try:
-        config = ClientConfig.load_client_connect_config(override_env_vars=environ)
+        config = ClientConfig.load_client_connect_config(override_env_vars=dict(environ))
     except (RuntimeError, ValueError, OSError) as error:
         raise SettingsInvalid(
             f"The Temporal client configuration cannot be read: {error}.",

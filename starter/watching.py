@@ -16,6 +16,7 @@ from failback.contracts.words import Outcome, Phase
 from starter import render
 from starter.changes import changes
 from starter.client import FailbackClient
+from starter.describe import checked_key
 from starter.errors import ClientError, WorkerAbsent
 from starter.shell import Shell
 from starter.terminal import console, open_client, unicode_safe
@@ -38,16 +39,17 @@ class Display(Protocol):
 
 def watch(args: argparse.Namespace, shell: Shell) -> int:
     """`failback watch KEY`."""
+    key = checked_key(args.key)
 
     async def go() -> int:
         client = await open_client(shell, args.settings)
         with _display(shell) as display:
-            return await follow(client, args.key, args.until, display, shell)
+            return await follow(client, key, args.until, display, shell)
 
     try:
         return asyncio.run(go())
     except KeyboardInterrupt:
-        shell.note(f"The run goes on; see it again with `failback watch {args.key}`.")
+        shell.note(f"The run goes on; see it again with `failback watch {key}`.")
         raise
 
 
