@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/types"
+)
+
+// counters count the SOAP calls of a site's clients.
+type counters struct {
+	mu      sync.Mutex
+	methods map[string]int
+	objects map[string]map[string]int
+}
+
+func (c *counters) add(method, object string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.methods == nil {
+		c.methods, c.objects = map[string]int{}, map[string]map[string]int{}
+	}
+	c.methods[method]++
+	if c.objects[object] == nil {
+		c.objects[object] = map[string]int{}
+	}
+	c.objects[object][method]++
+}
+
+func (c *counters) reset() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.methods, c.objects = nil, nil
+}
+
+// soapTarget reads method and object of a request without decoding it all.
+func soapTarget(body []byte) (method string, this types.ManagedObjectReference) {
+	dec := xml.NewDecoder(bytes.NewReader(body))
+	inBody := false
+	for {
+		tok, err := dec.Token()
+		if err != nil {
+			return method, this
+		}
+		e, ok := tok.(xml.StartElement)
+		if !ok {
+			continue
+		}
+		switch {
+		case e.Name.Local == "Body":
+			inBody = true
+		case inBody && method == "":
+			method = e.Name.Local
+		case method != "" && e.Name.Local == "_this":
+			for _, a := range e.Attr {
+				if a.Name.Local == "type" {
+					this.Type = a.Value[strings.LastIndex(a.Value, ":")+1:]
+				}
+			}
+			if text, err := dec.Token(); err == nil {
+				if c, ok := text.(xml.CharData); ok {
+					this.Value = string(c)
+				}
+			}
+			return method, this
+		}
+	}
+}
+
+// capture keeps a reply back.
+type capture struct {
+	header http.Header
+	code   int
+	body   bytes.Buffer
+}
+
+func (c *capture) Header() http.Header         { return c.header }
+func (c *capture) WriteHeader(code int)        { c.code = code }
+func (c *capture) Write(b []byte) (int, error) { return c.body.Write(b) }
+
+func (c *capture) send(w http.ResponseWriter) {
+	for k, v := range c.header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(c.code)
+	_, _ = w.Write(c.body.Bytes())
+}
+
+// drop closes the connection without an answer.
+func drop(w http.ResponseWriter) {
+	if h, ok := w.(http.Hijacker); ok {
+		if c, _, err := h.Hijack(); err == nil {
+			if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+				// Closing under TLS, without its farewell, is what a lost
+				// connection looks like.
+				_ = t.NetConn().Close()
+			}
+			_ = c.Close()
+			return
+		}
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func (s *site) middleware(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/sdk") {
+			next.ServeHTTP(w, r)
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			http.Error(w, fmt.Sprintf("read request: %v", err), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		method, this := soapTarget(body)
+		if method == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.counters.add(method, this.Value)
+		rule := s.lab.faults.match(s, kindsInHTTP, method, func(o string) bool { return s.concerns(o, this, body) })
+		if rule == nil {
+			next.ServeHTTP(w, r)
+			return
+		}
+		s.apply(rule, w, r, next)
+	})
+}
+
+func (s *site) apply(rule *faultRule, w http.ResponseWriter, r *http.Request, next http.Handler) {
+	switch rule.Kind {
+	case "delay":
+		time.Sleep(time.Duration(rule.Seconds * float64(time.Second)))
+		next.ServeHTTP(w, r)
+	case "http-503":
+		http.Error(w, "503 Service Unavailable (injected by the lab)", http.StatusServiceUnavailable)
+	case "drop-before":
+		drop(w)
+	case "hold-before":
+		s.lab.faults.hold(rule, r.Context().Done())
+		if r.Context().Err() != nil {
+			return // the client gave up before the call was applied
+		}
+		next.ServeHTTP(w, r)
+	case "hold-after", "drop-after":
+		c := &capture{header: http.Header{}, code: http.StatusOK}
+		next.ServeHTTP(c, r)
+		if rule.WaitTask {
+			s.awaitReply(c.body.Bytes())
+		}
+		if rule.Kind == "drop-after" {
+			drop(w)
+			return
+		}
+		s.lab.faults.hold(rule, r.Context().Done())
+		c.send(w)
+	}
+}
+
+var taskReply = regexp.MustCompile(`<returnval[^>]*type="Task"[^>]*>([^<]+)</returnval>`)
+
+// awaitReply waits for the task a reply names.
+func (s *site) awaitReply(body []byte) {
+	m := taskReply.FindSubmatch(body)
+	if m == nil {
+		return
+	}
+	ref := types.ManagedObjectReference{Type: "Task", Value: string(m[1])}
+	if t, ok := s.ctx.Map.Get(ref).(*simulator.Task); ok {
+		t.Wait()
+	}
+}
