@@ -45,11 +45,16 @@ def fingerprint(parts: Iterable[bytes]) -> str:
 
 @contextmanager
 def locked(cache: Path, name: str) -> Iterator[None]:
-    """Hold a lock among all processes of this user. It ends with its holder, however that ends."""
+    """Hold a lock among all processes of this user. It ends with its holder, however that ends.
+
+    The commands that the holder runs hold it too: when the holder is killed, a pip or go that it
+    leaves behind still writes, and the next one must wait for it.
+    """
     folder = cache / "locks"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        os.set_inheritable(handle, True)
     except OSError as error:
         raise Problem(
             f"The cache folder {cache} cannot be written ({error.strerror}):"

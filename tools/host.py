@@ -51,6 +51,8 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Passes on what is marked inheritable, and that is only the lock of tools.cache.
+            close_fds=False,
             timeout=timeout_s,
             check=False,
         )

@@ -336,6 +336,24 @@ class TestCache:
         assert (tmp_path / "log").read_text(encoding="utf-8") == "made\n"
         assert sum(b"waiting for another process" in err for _, err in answers) <= 1
 
+    def test_a_killed_holder_leaves_the_lock_to_the_command_it_ran(self, tmp_path: Path) -> None:
+        hold = (
+            "import sys; from pathlib import Path\n"
+            "from tools.cache import locked; from tools.host import run\n"
+            "with locked(Path(sys.argv[1]), 'x'):\n"
+            "    run(['sh', '-c', 'touch \"$0/runs\"; sleep 2; touch \"$0/ended\"', sys.argv[1]])\n"
+        )
+        holder = subprocess.Popen([sys.executable, "-c", hold, str(tmp_path)], cwd=ROOT)
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "runs").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+        holder.kill()
+        holder.wait(timeout=30)
+        with cache.locked(tmp_path, "x"):
+            assert (tmp_path / "ended").exists()
+
     def test_a_folder_that_cannot_be_written_is_one_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
 
