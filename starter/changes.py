@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from typing import NamedTuple
 
 from starter.disks import DiskLine, disk_lines
-from starter.render import to_do, trouble
+from starter.render import SHOWN_AS_DISKS, to_do, trouble
 from starter.units import sentence, span
 from starter.views import RunView
 
@@ -14,26 +15,36 @@ STRIDE = 10
 """A disk is reported every 10 %: a log wants some, not hundreds."""
 
 
-def changes(before: RunView | None, after: RunView, now: datetime) -> list[str]:
+class Line(NamedTuple):
+    """One line, and when it happened where the run knows that."""
+
+    text: str
+    at: datetime | None = None
+
+
+def changes(before: RunView | None, after: RunView, now: datetime) -> list[Line]:
     """Lines for everything new; all of it when there is no earlier look."""
-    return [*_steps(before, after), *_disks(before, after), *_rest(before, after, now)]
+    rest = (*_disks(before, after), *_rest(before, after, now))
+    return [*_steps(before, after), *map(Line, rest)]
 
 
-def _steps(before: RunView | None, after: RunView) -> Iterator[str]:
+def _steps(before: RunView | None, after: RunView) -> Iterator[Line]:
     known = {step.name: step for step in before.status.steps} if before else {}
     for step in after.status.steps:
         old = known.get(step.name)
         if old == step:
             continue
-        evidence = f": {step.evidence}" if step.evidence else ""
+        told = step.evidence and step.name not in SHOWN_AS_DISKS
+        evidence = f": {step.evidence}" if told else ""
         if step.skipped:
-            yield f"skipped  {step.title}"
+            yield Line(f"skipped  {step.title}", step.finished_at)
         elif step.finished_at and step.started_at:
-            yield f"done     {step.title} ({span(step.finished_at - step.started_at)}){evidence}"
+            took = span(step.finished_at - step.started_at)
+            yield Line(f"done     {step.title} ({took}){evidence}", step.finished_at)
         elif old is None:
-            yield f"started  {step.title}"
+            yield Line(f"started  {step.title}", step.started_at)
         elif step.attempts > old.attempts:
-            yield f"again    {step.title} (attempt {step.attempts})"
+            yield Line(f"again    {step.title} (attempt {step.attempts})")
 
 
 def _disks(before: RunView | None, after: RunView) -> Iterator[str]:
@@ -42,10 +53,10 @@ def _disks(before: RunView | None, after: RunView) -> Iterator[str]:
         old = known.get((line.address, line.pass_no))
         if old is not None and _notch(old) == _notch(line):
             continue
-        left = f", {span(line.eta_s)} left" if line.eta_s is not None else ""
+        pace = f", {line.pace}" if line.pace else ""
         yield (
             f"disk     {line.address} pass {line.pass_no} {line.doing} {line.share:.0%}: "
-            f"{line.numbers}{left}"
+            f"{line.numbers}{pace}"
         )
 
 

@@ -94,7 +94,7 @@ def ask(args: argparse.Namespace, shell: Shell) -> int:
         return REFUSED
     shell.give(answer)
     if not answer.accepted:
-        shell.note(f"failback: {kind.value} of {args.key} is rejected: {sentence(answer.message)}")
+        shell.note(f"failback: {args.key}: {sentence(answer.message)}")
         return REFUSED
     shell.say(f"{kind.value} of {args.key} is accepted. {NEXT[kind].format(key=args.key)}")
     return DONE

@@ -9,10 +9,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from starter.units import size, span
+from starter.units import ratio, size, span
 from starter.views import RunView
 
-BAR_WIDTH = 28
+BAR_WIDTH = 24
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,26 @@ class DiskLine:
     @property
     def numbers(self) -> str:
         """What was examined, found different, written and resumed."""
-        parts = [f"examined {size(self.examined_bytes)} of {size(self.total_bytes)}"]
-        if self.doing == "done":
-            parts = [f"examined {size(self.examined_bytes)}"]
+        done = self.doing == "done"
+        examined = (
+            size(self.examined_bytes) if done else ratio(self.examined_bytes, self.total_bytes)
+        )
+        parts = [f"examined {examined}"]
         if self.doing != "verify":
             parts.append(f"different {size(self.different_bytes)}")
             parts.append(f"written {size(self.written_bytes)}")
         if self.resumed_bytes:
             parts.append(f"resumed {size(self.resumed_bytes)}")
-        if self.rate_bytes_per_s > 0:
-            parts.append(f"{size(self.rate_bytes_per_s)}/s")
-        return " · ".join(parts)
+        return ", ".join(parts)
+
+    @property
+    def pace(self) -> str:
+        """Rate and time left; or how long it took."""
+        if self.doing == "done":
+            return f"in {span(self.seconds)}"
+        rate = f"{size(self.rate_bytes_per_s)}/s" if self.rate_bytes_per_s > 0 else ""
+        left = f"{span(self.eta_s)} left" if self.eta_s is not None else ""
+        return ", ".join(part for part in (rate, left) if part)
 
 
 def disk_lines(view: RunView) -> tuple[DiskLine, ...]:
@@ -105,20 +114,15 @@ def disk_table(lines: tuple[DiskLine, ...]) -> RenderableType:
     for line in lines:
         row = Table.grid(padding=(0, 1))
         live = line.doing != "done"
-        tail = f"{line.share:.0%}"
-        if live and line.eta_s is not None:
-            tail += f"  {span(line.eta_s)} left"
-        elif not live:
-            tail += f"  in {span(line.seconds)}"
         what = f"pass {line.pass_no}" if line.doing in ("done", "transport") else line.doing
         row.add_row(
             Text(f"  {line.address:<8}", style="bold" if live else ""),
             Text(f"{what:<7}"),
             Text(f"{line.method:<7}"),
             ProgressBar(total=1.0, completed=line.share, width=BAR_WIDTH),
-            Text(tail, style="cyan" if live else "green"),
+            Text(f"{line.share:4.0%} {line.pace}", style="cyan" if live else "green"),
         )
-        blocks += [row, Text(f"           {line.numbers}", style="dim")]
+        blocks += [row, Text(f"    {line.numbers}", style="dim")]
         if line.reason and live:
-            blocks.append(Text(f"           {line.method}: {line.reason}", style="dim"))
+            blocks.append(Text(f"    {line.method}: {line.reason}", style="dim"))
     return Group(*blocks)

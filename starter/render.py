@@ -14,7 +14,7 @@ from rich.text import Text
 from failback.contracts.plan import Finding
 from failback.contracts.requests import Answer
 from failback.contracts.status import StepStatus
-from failback.contracts.words import Phase, RequestKind, Severity
+from failback.contracts.words import Phase, RequestKind, Severity, StepName
 from starter.disks import disk_lines, disk_table
 from starter.units import clock, sentence, span
 from starter.views import LiveActivity, RunSummary, RunView
@@ -26,6 +26,10 @@ COLOURS = {
     Phase.CLOSED: "green",
 }
 KEPT_REQUESTS = 3
+SHORT = 36
+"""Evidence of up to this many characters stands beside the title."""
+SHOWN_AS_DISKS = frozenset({StepName.TRANSPORT_CHANGES, StepName.TRANSPORT_CHANGES_2})
+"""Steps whose evidence the lines of the disks say better."""
 ENDINGS = {
     "TERMINATED": "The run was terminated: nothing was undone and its claims remain. "
     "Check the power states of both VMs and their snapshots.",
@@ -113,8 +117,9 @@ def _steps(
         title = Text(step.title, style="dim" if step.skipped else "")
         if step.attempts > 1:
             title.append(f" (attempt {step.attempts})", style="yellow")
-        if evidence and step.evidence:
-            title.append(f"\n{step.evidence}", style="dim")
+        if evidence and step.evidence and step.name not in SHOWN_AS_DISKS:
+            short = len(step.evidence) <= SHORT
+            title.append(f"{': ' if short else chr(10)}{step.evidence}", style="dim")
         table.add_row(
             Text(f"  {mark}", style=style), title, clock(step.started_at, now), _took(step, now)
         )
@@ -225,14 +230,16 @@ MEANING = {
 
 def commands(key: str, kinds: Iterable[RequestKind]) -> list[str]:
     """The commands with what they mean."""
-    return [f"  failback {kind.value} {key:<20} {MEANING[kind]}" for kind in kinds]
+    typed = {kind: f"failback {kind.value} {key}" for kind in kinds}
+    width = max(map(len, typed.values()), default=0)
+    return [f"  {text:<{width}}   {MEANING[kind]}" for kind, text in typed.items()]
 
 
 def runs(items: Iterable[RunSummary], now: datetime) -> RenderableType:
     """The list of runs."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("VM REPLICA", "PHASE", "STARTED (UTC)", "TOOK", "RUN"):
-        table.add_column(column, no_wrap=column != "RUN")
+        table.add_column(column, no_wrap=column != "RUN", overflow="fold")
     for item in items:
         phase = item.phase if item.execution in ("RUNNING", "COMPLETED") else item.execution
         end = item.closed_at or now

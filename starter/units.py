@@ -9,15 +9,27 @@ UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def size(count: float) -> str:
     """Bytes with a binary unit and three digits: `0 B`, `1.50 GiB`, `210 MiB`."""
-    value = float(count)
-    for unit in UNITS:
-        if value < 999.5 or unit == UNITS[-1]:
-            break
-        value /= 1024
-    if unit == "B":
-        return f"{value:.0f} B"
-    digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-    return f"{value:.{digits}f} {unit}"
+    power = _power(count)
+    return f"{_digits(count, power)} {UNITS[power]}"
+
+
+def ratio(part: float, whole: float) -> str:
+    """Part and whole in the unit of the whole: `9.47/20.0 GiB`."""
+    power = _power(whole)
+    return f"{_digits(part, power)}/{size(whole)}"
+
+
+def _power(count: float) -> int:
+    power = 0
+    while count >= 999.5 and power < len(UNITS) - 1:
+        count, power = count / 1024, power + 1
+    return power
+
+
+def _digits(count: float, power: int) -> str:
+    value = count / 1024**power
+    digits = 0 if power == 0 else 2 if value < 9.995 else 1 if value < 99.95 else 0
+    return f"{value:.{digits}f}"
 
 
 def span(duration: timedelta | float) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from failback.contracts.words import Outcome, Phase
 from starter import render
-from starter.changes import changes
+from starter.changes import Line, changes
 from starter.client import FailbackClient
 from starter.describe import checked_key
 from starter.errors import ClientError, WorkerAbsent
@@ -152,12 +152,12 @@ class _Lines:
 
     def trouble(self, message: str) -> None:
         if message != self._trouble:
-            self._write([f"trouble  {message}"])
+            self._write([Line(f"trouble  {message}")])
         self._trouble = message
 
-    def _write(self, lines: list[str]) -> None:
+    def _write(self, lines: list[Line]) -> None:
         for line in lines:
-            self._shell.say(f"{clock(self._shell.now())} {line}")
+            self._shell.say(f"{clock(line.at or self._shell.now())} {line.text}")
         self._shell.stdout.flush()
 
 
