@@ -74,9 +74,11 @@ def verify(
     """Read both sides and compare digests; ends at the first difference.
 
     Checked are all written extents and, of the segments with blocks that were not written, those
-    blocks of a random `sample_fraction`, at least `min_samples` (all if there are fewer). Both connections should have
-    been opened after the last write was flushed. Raises DiskSizeMismatch, DiskReadFailed,
-    DiskUnavailable, TransferStalled, and what `check` raises."""
+    blocks of a random `sample_fraction`, at least `min_samples` (all if there are fewer). Both
+    connections should have been opened after the last write was flushed.
+
+    Raises DiskSizeMismatch, DiskReadFailed, DiskUnavailable, TransferStalled, and what `check`
+    raises."""
     capacity = source.capacity_bytes
     if target.capacity_bytes < capacity:
         raise DiskSizeMismatch(

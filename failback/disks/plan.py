@@ -67,8 +67,7 @@ def align(
     return clip(
         merge(
             Extent(start, -(-extent.end // block_bytes) * block_bytes - start)
-            for extent in extents
-            if extent.length > 0
+            for extent in clip(extents, capacity_bytes)
             for start in (extent.offset // block_bytes * block_bytes,)
         ),
         capacity_bytes,
