@@ -78,7 +78,7 @@ func (s *site) handler(ctx *simulator.Context, m *simulator.Method) (mo.Referenc
 }
 
 // precheck answers what real vCenter refuses and the simulator accepts.
-func (s *site) precheck(_ *simulator.Context, m *simulator.Method) types.BaseMethodFault {
+func (s *site) precheck(ctx *simulator.Context, m *simulator.Method) types.BaseMethodFault {
 	switch m.Name {
 	case "ShutdownGuest":
 		st := s.state(m.This)
@@ -89,6 +89,16 @@ func (s *site) precheck(_ *simulator.Context, m *simulator.Method) types.BaseMet
 		defer st.mu.Unlock()
 		if st.running && !st.tools {
 			return &types.ToolsUnavailable{}
+		}
+	case "CancelTask":
+		// The simulator would show a task as failed that still does its work.
+		t, ok := ctx.Map.Get(m.This).(*simulator.Task)
+		stuck := false
+		if ok {
+			ctx.WithLock(t, func() { stuck = !t.Info.Cancelable && t.Info.CompleteTime == nil })
+		}
+		if stuck {
+			return &types.NotSupported{}
 		}
 	case "CloneVM_Task", "RelocateVM_Task":
 		// The simulator would answer with empty disks or moved names only.

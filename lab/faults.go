@@ -178,7 +178,14 @@ func fillRequired(v reflect.Value, this types.ManagedObjectReference) {
 			if this.Type == "" {
 				this = types.ManagedObjectReference{Type: "VirtualMachine", Value: "vm-0"}
 			}
-			f.Set(reflect.ValueOf(this))
+			ref := this
+			// Clients check the type of these, and look the object up.
+			switch info.Name {
+			case "Task", "Host", "Datastore":
+				kind := map[string]string{"Task": "Task", "Host": "HostSystem", "Datastore": "Datastore"}[info.Name]
+				ref = types.ManagedObjectReference{Type: kind, Value: strings.ToLower(info.Name) + "-0"}
+			}
+			f.Set(reflect.ValueOf(ref))
 		case f.Type() == reflect.TypeFor[types.VirtualMachinePowerState]():
 			f.SetString(string(types.VirtualMachinePowerStatePoweredOff))
 		case info.Anonymous && f.Kind() == reflect.Struct:

@@ -89,7 +89,7 @@ func (h *hook) vmTask(ctx, tctx *simulator.Context, t *simulator.Task, st *vmSta
 		t.Info.DescriptionId, t.Info.Name = "VirtualMachine.createSnapshot", "CreateSnapshot_Task"
 	}
 	t.Info.EntityName = st.vmName()
-	t.Info.Cancelable = true
+	t.Info.Cancelable = c.taskDelay != nil // the work itself is too short to stop
 	body := operations[t.Info.DescriptionId]
 	if t.Info.DescriptionId == "VirtualMachine.createSnapshot" {
 		body = (*operation).createSnapshot

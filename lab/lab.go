@@ -75,6 +75,7 @@ func startLab(o options) (_ *lab, err error) {
 	if err := l.populate(); err != nil {
 		return nil, err
 	}
+	_ = os.Remove(filepath.Join(o.root, "demo-images")) // its images became disks
 	for _, s := range l.sites {
 		if err := s.listen(l.ca, url.UserPassword(o.username, pass)); err != nil {
 			return nil, err
