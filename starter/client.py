@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 from temporalio.client import (
     Client,
@@ -27,6 +30,7 @@ from failback.contracts.words import RequestKind
 from starter import describe, rpc
 from starter.errors import ClientError, RunEnded, RunOpen, WorkerAbsent
 from starter.live import live_activities
+from starter.plugin import connect
 from starter.starting import WORKFLOW_TYPE, answer_of_begin, start_alone, start_and_begin
 from starter.views import RunSummary, RunView
 
@@ -58,6 +62,14 @@ class FailbackClient:
         self.task_queue = task_queue
         self.answer_timeout = answer_timeout
         self.poll_interval = poll_interval
+
+    @classmethod
+    async def connect(
+        cls, environ: Mapping[str, str] | None = None, *, task_queue: str = TASK_QUEUE
+    ) -> Self:
+        """Connect as the `TEMPORAL_*` variables say (default: those of this process)."""
+        client = await connect(os.environ if environ is None else environ)
+        return cls(client, task_queue=task_queue)
 
     async def start(self, request: StartRequest, *, wait: bool = True) -> BeginAnswer:
         """Start a run and wait for preflight: accepted, or refused with findings.
@@ -232,5 +244,5 @@ class FailbackClient:
         except RPCError as error:
             raise rpc.translated(error, key) from error
 
-    async def _silent(self) -> WorkerAbsent:
+    async def _silent(self) -> ClientError:
         return await rpc.silent_worker(self.client, self.task_queue, self.answer_timeout)

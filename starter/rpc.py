@@ -21,8 +21,15 @@ from starter.errors import (
     WorkerAbsent,
 )
 
-SILENCE = frozenset({RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION})
-"""How the server says that a query found no worker: late, or at once when it saw no poller."""
+SILENCE = frozenset(
+    {
+        RPCStatusCode.DEADLINE_EXCEEDED,
+        RPCStatusCode.CANCELLED,
+        RPCStatusCode.FAILED_PRECONDITION,
+    }
+)
+"""How a query ends that found no worker: the server's deadline or ours, or at once when the server
+has not seen a poller for minutes."""
 
 UNREACHABLE = frozenset(
     {
@@ -75,7 +82,7 @@ def what_to_type(key: str, may: tuple[RequestKind, ...]) -> str:
 
 async def silent_worker(
     client: Client, task_queue: str, waited: timedelta, lead: str = ""
-) -> WorkerAbsent:
+) -> ClientError:
     """Why nobody answered, from what the server knows of the pollers."""
     late = f"{lead}No worker of task queue {task_queue} answered within {_seconds(waited)}"
     start = "start `failback-worker`"
@@ -90,7 +97,9 @@ async def silent_worker(
                 timeout=timedelta(seconds=5),
             )
         ).pollers
-    except RPCError:
+    except RPCError as error:
+        if error.status in UNREACHABLE:
+            return translated(error)
         return WorkerAbsent(f"{late}.", f"If none runs: {start}.")
     if not pollers:
         return WorkerAbsent(f"{lead}No worker polls task queue {task_queue}: {start}.")

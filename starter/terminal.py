@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.console import Console, RenderableType
 
 from starter.client import FailbackClient
-from starter.plugin import connect
 from starter.shell import Shell
 
 
@@ -29,4 +28,4 @@ async def open_client(shell: Shell, settings: str | None) -> FailbackClient:
     """The client that the shell was given, or one for the server that the environment names."""
     if shell.open_client is not None:
         return await shell.open_client(shell, settings)
-    return FailbackClient(await connect(shell.environ))
+    return await FailbackClient.connect(shell.environ)
