@@ -19,6 +19,7 @@ from temporalio.worker import Worker
 from activities.registry import Activities, build
 from failback import logging as logs
 from failback.errors import FailbackError
+from failback.ownership import check_ownership
 from failback.settings import Settings, load_settings
 from starter.plugin import connect, ensure_search_attributes
 from workflows.cleanup import CleanupWorkflow
@@ -101,6 +102,7 @@ def main() -> None:
     logs.configure(arguments.log_level, json=arguments.log_json)
     status = 0
     try:
+        check_ownership()
         asyncio.run(run(load_settings(arguments.settings, os.environ)))
     except FailbackError as error:
         log.error("worker cannot start", extra={"reason": str(error)})

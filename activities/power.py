@@ -49,7 +49,7 @@ class PowerActivities:
         view = site.read([argument.vm])[0]
         was = view.power
         if was is PowerState.OFF:
-            return _off(was, PowerOffWay.ALREADY_OFF, f"{argument.vm} was off already")
+            return _off(site, argument, was, PowerOffWay.ALREADY_OFF, "was off already")
         if was is PowerState.SUSPENDED and not argument.accept_suspended:
             raise ConsentMissing(
                 f"{argument.vm} is suspended: powering it off loses its memory.",
@@ -57,7 +57,7 @@ class PowerActivities:
             )
         if argument.hard or was is PowerState.SUSPENDED or not view.tools_running:
             site.power_off(argument.vm, attempt.beat)
-            return _off(was, PowerOffWay.HARD, f"{argument.vm} was powered off hard")
+            return _off(site, argument, was, PowerOffWay.HARD, "was powered off hard")
         return self._shut_down(argument, attempt, site)
 
     def _shut_down(self, argument: PowerOff, attempt: Attempt, site: Site) -> PowerOffResult:
@@ -70,31 +70,25 @@ class PowerActivities:
             at=now(),
         )
         deadline = first + argument.guest_timeout
+        on = PowerState.ON
         if not site.shut_down_guest(vm, attempt.beat):
             site.power_off(vm, attempt.beat)
-            return _off(PowerState.ON, PowerOffWay.HARD, f"{vm} has no tools: powered off hard")
+            return _off(site, argument, on, PowerOffWay.HARD, "has no tools: powered off hard")
         pause = 0.05
         while now() < deadline:
             attempt.beat()
             if site.read([vm])[0].power is PowerState.OFF:
-                took = (now() - first).total_seconds()
-                return _off(
-                    PowerState.ON, PowerOffWay.GUEST_SHUTDOWN, f"{vm} shut down in {took:.1f} s"
-                )
+                took = f"shut down in {(now() - first).total_seconds():.1f} s"
+                return _off(site, argument, on, PowerOffWay.GUEST_SHUTDOWN, took)
             self.sleep(pause)
             pause = min(pause * 1.5, 2.0)
+        late = f"did not shut down within {argument.guest_timeout}"
         if argument.on_guest_timeout is not GuestTimeoutPolicy.FORCE:
             raise GuestShutdownTimeout(
-                f"The guest of {vm} did not shut down within {argument.guest_timeout}.",
-                "Shut it down by hand and send retry, or send undo.",
+                f"The guest of {vm} {late}.", "Shut it down by hand and send retry, or send undo."
             )
         site.power_off(vm, attempt.beat)
-        return _off(
-            PowerState.ON,
-            PowerOffWay.HARD,
-            f"the guest of {vm} did not shut down within {argument.guest_timeout}: "
-            "powered off hard",
-        )
+        return _off(site, argument, on, PowerOffWay.HARD, f"{late}: powered off hard")
 
     def power_on(self, argument: PowerOn, attempt: Attempt) -> PowerOnResult:
         """Power the VM on after the split-brain check (invariant I1).
@@ -168,5 +162,13 @@ def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:
     return vm.name in names or vm.moref in names
 
 
-def _off(was: PowerState, way: PowerOffWay, evidence: str) -> PowerOffResult:
-    return PowerOffResult(was=was, way=way, at=now(), evidence=evidence)
+def _off(
+    site: Site, argument: PowerOff, was: PowerState, way: PowerOffWay, what: str
+) -> PowerOffResult:
+    return PowerOffResult(
+        was=was,
+        way=way,
+        at=now(),
+        power_mark=site.power_mark(argument.vm),
+        evidence=f"{argument.vm} {what}",
+    )

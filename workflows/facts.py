@@ -69,9 +69,9 @@ class Facts(Contract):
 
     @property
     def replica_power_mark(self) -> str | None:
-        """Mark of the replica's newest power-on as far as this run knows: a step that was cut off
-        before it could report leaves the one of the read snapshot, taken while it ran."""
-        newest = self.protective or self.frozen
+        """Mark of the replica's newest power-on as this run knows it: of the protective snapshot,
+        or of the power-off before it when that step was cut off before it could report."""
+        newest = self.protective or self.replica_off
         return newest.power_mark if newest else None
 
     def guard(self) -> TargetGuard:

@@ -83,7 +83,8 @@ class FailbackWorkflow:
         engine.enter(Phase.AWAITING_DECISION)
         watch = asyncio.create_task(self._watch())
         await workflow.wait_condition(lambda: life.undo_asked or life.commit_asked)
-        watch.cancel()
+        # The watch sees the decision too and ends itself, its activity included.
+        await watch
         if life.undo_asked:
             raise UndoAsked
 

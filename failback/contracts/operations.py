@@ -78,6 +78,8 @@ class PowerOffResult(Contract):
     was: PowerState
     way: PowerOffWay
     at: datetime
+    power_mark: Name | None = None
+    """Opaque mark of the newest power-on, read while off: a later different one means it ran."""
     evidence: Text = ""
 
 
