@@ -119,6 +119,7 @@ func (t *faultTable) onCall(s *site, m *simulator.Method, c *call) types.BaseMet
 	if err != nil {
 		return nil // refused when the rule was added
 	}
+	setMessage(f, r.Message)
 	if r.Kind == "task-fault" {
 		c.taskFault = f
 		return nil
@@ -164,6 +165,17 @@ func makeFault(name string, this types.ManagedObjectReference) (types.BaseMethod
 	}
 	fillRequired(v.Elem(), this)
 	return f, nil
+}
+
+// setMessage carries a rule's text: some faults can only be told apart by it.
+func setMessage(f types.BaseMethodFault, text string) {
+	if text == "" {
+		return
+	}
+	f.GetMethodFault().FaultMessage = []types.LocalizableMessage{{Key: "lab.injected", Message: text}}
+	if r := reflect.ValueOf(f).Elem().FieldByName("Reason"); r.IsValid() && r.Kind() == reflect.String {
+		r.SetString(text)
+	}
 }
 
 func fillRequired(v reflect.Value, this types.ManagedObjectReference) {

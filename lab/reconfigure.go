@@ -290,22 +290,3 @@ func (s *site) nameTaken(folder types.ManagedObjectReference, name string, ctx *
 	}
 	return nil
 }
-
-// destroy also forgets the snapshots, which the simulator leaves readable.
-func (o *operation) destroy() (result, types.BaseMethodFault) {
-	res, fault := o.orig(o.task)
-	if fault != nil {
-		return res, fault
-	}
-	o.st.mu.Lock()
-	defer o.st.mu.Unlock()
-	for ref := range o.st.snaps {
-		o.ctx.Map.Remove(o.ctx, ref)
-	}
-	o.st.snaps = map[types.ManagedObjectReference]*snapState{}
-	for file := range o.st.files {
-		// Files outside the VM's folder survive the simulator's deletion.
-		_ = o.st.site.removeDisk(file)
-	}
-	return res, nil
-}
