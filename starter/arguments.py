@@ -75,7 +75,7 @@ def _add_replica(commands: Any, common: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the failover has happened: the replica runs (state FAILOVER instead of READY)",
     )
-    add.set_defaults(command="starter.replicas:add")
+    add.set_defaults(command="starter.enrolling:add")
     show = actions.add_parser("show", parents=[common], help="one VM replica in detail")
     show.add_argument("key", metavar="KEY")
     show.set_defaults(command="starter.replicas:show")

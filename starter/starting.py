@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -78,6 +79,15 @@ async def start_and_begin(
         raise await rpc.silent_worker(
             client, task_queue, answer_timeout, lead="The run is started and waits. "
         ) from error
+    finally:
+        await _retrieve(operation)
+
+
+async def _retrieve(operation: WithStartWorkflowOperation[Any, Status]) -> None:
+    """The operation keeps its own copy of the error, and asyncio complains when nobody reads it."""
+    with contextlib.suppress(Exception, asyncio.CancelledError):
+        async with asyncio.timeout(1):
+            await operation.workflow_handle()
 
 
 async def answer_of_begin(

@@ -1,0 +1,40 @@
+"""What the commands that administer the catalog share: settings and catalog, opened when called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from failback.catalog.records import ReplicaDetail, ReplicaRecord
+from failback.catalog.repository import Catalog
+from failback.settings import Settings, load_settings
+from starter.shell import Shell
+
+_RECORD: TypeAdapter[ReplicaRecord] = TypeAdapter(ReplicaRecord)
+_DETAIL: TypeAdapter[ReplicaDetail] = TypeAdapter(ReplicaDetail)
+
+
+def settings(shell: Shell, file: str | None) -> Settings:
+    """The settings of `--settings`, FAILBACK_SETTINGS or the usual place; SettingsInvalid."""
+    return load_settings(Path(file) if file else None, shell.environ)
+
+
+def catalog(of: Settings) -> Catalog:
+    """The catalog, with its tables brought up to this version; CatalogUnavailable."""
+    opened = Catalog(of.catalog_url)
+    opened.migrate()
+    return opened
+
+
+def record_json(record: ReplicaRecord) -> dict[str, Any]:
+    """A replica for machines."""
+    fields: dict[str, Any] = _RECORD.dump_python(record, mode="json")
+    return {**fields, "replication_on_hold": record.replication_on_hold}
+
+
+def detail_json(detail: ReplicaDetail) -> dict[str, Any]:
+    """A replica and all that hangs on it, for machines."""
+    fields: dict[str, Any] = _DETAIL.dump_python(detail, mode="json")
+    return {**fields, "replica": record_json(detail.replica)}

@@ -1,0 +1,50 @@
+"""`failback replica add`: looks both VMs up at their sites and enters them in the catalog."""
+
+from __future__ import annotations
+
+import argparse
+
+from failback.contracts.vm import VmIdentity
+from failback.contracts.words import ReplicaState
+from failback.errors import SettingsInvalid
+from failback.hypervisor.ports import Sites
+from failback.hypervisor.vsphere.sites import VsphereSites
+from failback.settings import Settings
+from starter.administration import catalog, record_json, settings
+from starter.describe import checked_key
+from starter.replicas import NEXT
+from starter.shell import Shell
+
+
+def add(args: argparse.Namespace, shell: Shell) -> int:
+    """`failback replica add KEY --replica SITE:VM --source SITE:VM`."""
+    key = checked_key(args.key)
+    configured = settings(shell, args.settings)
+    replica, source = find_both(configured, args.replica, args.source)
+    state = ReplicaState.FAILOVER if args.in_failover else ReplicaState.READY
+    record = catalog(configured).add_replica(key, replica, source, state)
+    shell.give(record_json(record))
+    shell.say(f"VM replica {key} is {record.replica}, of source VM {record.source}.")
+    shell.say(f"Its state is {record.state.value}. {NEXT[record.state].format(key=key)}")
+    return 0
+
+
+def find_both(
+    configured: Settings, replica: tuple[str, str], source: tuple[str, str]
+) -> tuple[VmIdentity, VmIdentity]:
+    """Both VMs, each found exactly once: SiteError, VmNotFound, VmAmbiguous, SettingsInvalid."""
+    names = {replica[0], source[0]}
+    for name in sorted(names - set(configured.sites)):
+        raise SettingsInvalid(
+            f"The settings have no site {name}.",
+            f"Known sites: {', '.join(sorted(configured.sites)) or 'none'}.",
+        )
+    # Only the sites that are asked: another one may be down, or its password file unreadable.
+    connections = [configured.sites[name].connection(name) for name in sorted(names)]
+    with VsphereSites(connections) as sites:
+        return _find(sites, replica), _find(sites, source)
+
+
+def _find(sites: Sites, place: tuple[str, str]) -> VmIdentity:
+    site, vm = place
+    return sites.site(site).find(vm)
