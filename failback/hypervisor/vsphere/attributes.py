@@ -14,13 +14,13 @@ from failback.hypervisor.vsphere.session import ReplyLost, Session
 
 def get_attribute(session: Session, vm: VmIdentity, name: str, beat: Beat | None = None) -> str:
     """Value of the attribute; empty when it is unset, undefined or the site has none."""
+    found = read_proven(session, vm, ("customValue",), beat)
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
         return ""
     key = _key(session, manager, name, beat)
     if key is None:  # 0 is a key
         return ""
-    found = read_proven(session, vm, ("customValue",), beat)
     for value in found.get("customValue") or ():
         if value.key == key:
             return str(value.value or "")
@@ -33,7 +33,6 @@ def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat:
     Idempotent because the value is read first and setting it again gives the same value.
     """
     if get_attribute(session, vm, name, beat) == value:
-        read_proven(session, vm, (), beat)
         return
     manager = session.login(beat).content.customFieldsManager
     if manager is None:

@@ -11,9 +11,10 @@ from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import vim, vmodl
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.jobs import Job, Operation
 from failback.hypervisor.vsphere.session import ReplyLost
-from failback.hypervisor.vsphere.tasks import Job, Operation, Tasks
-from failback.hypervisor.vsphere.views import power_state
+from failback.hypervisor.vsphere.tasks import Tasks
+from failback.hypervisor.vsphere.views import aware, power_state
 
 log = logging.getLogger(__name__)
 
@@ -109,5 +110,5 @@ def power_mark(tasks: Tasks, vm: VmIdentity) -> str | None:
         )
         return None
     key = max((int(event.key) for event in events or ()), default=0)
-    booted = state.get("runtime.bootTime")
+    booted = aware(state.get("runtime.bootTime"))
     return f"event:{key} boot:{booted.isoformat() if booted is not None else '-'}"

@@ -8,7 +8,8 @@ from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere.api import Ref, vim
 from failback.hypervisor.vsphere.devices import KIB, capacity_bytes, device_of
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
-from failback.hypervisor.vsphere.tasks import Job, Operation, Tasks
+from failback.hypervisor.vsphere.jobs import Job, Operation
+from failback.hypervisor.vsphere.tasks import Tasks
 
 
 def set_change_tracking(tasks: Tasks, vm: VmIdentity, enabled: bool, beat: Beat) -> bool:

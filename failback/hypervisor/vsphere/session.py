@@ -192,6 +192,7 @@ class Session:
 
     def _log_in(self) -> Login:
         password = self.connection.read_password()
+        stub: Stub | None = None
         try:
             # A new stub has no cookie: an expired session's would be answered for that session.
             stub = Stub(self.connection)
@@ -202,6 +203,8 @@ class Session:
             *faults.TRANSPORT_ERRORS,
             *faults.NOT_UNDERSTOOD,
         ) as error:
+            if stub is not None:
+                stub.close()
             raise faults.typed(error, self.site, f"log in {self.connection.username}") from error
         return Login(stub, content, str(user.key))
 
@@ -211,7 +214,7 @@ class Session:
             if self._login is login:
                 log.info("session expired", extra={"site": self.site})
                 self._login = None
-        login.stub.DropConnections()
+        login.stub.close()
 
     def close(self) -> None:
         """Log out; a site that does not answer ends the session by itself."""
@@ -223,7 +226,7 @@ class Session:
             login.content.sessionManager.Logout()
         except (vmodl.MethodFault, *faults.TRANSPORT_ERRORS) as error:
             log.info("logout failed", extra={"site": self.site, "cause": type(error).__name__})
-        login.stub.DropConnections()
+        login.stub.close()
 
 
 def _bound(target: Ref, login: Login) -> Ref:

@@ -10,8 +10,9 @@ from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere.api import Ref, ref, vmodl
 from failback.hypervisor.vsphere.devices import disks_of
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.jobs import Job, Operation
 from failback.hypervisor.vsphere.properties import read_object
-from failback.hypervisor.vsphere.tasks import Job, Operation, Tasks
+from failback.hypervisor.vsphere.tasks import Tasks
 from failback.hypervisor.vsphere.views import snapshots_of
 
 log = logging.getLogger(__name__)

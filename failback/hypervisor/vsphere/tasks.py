@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from enum import Enum
 from typing import Any
 
 from failback.contracts.vm import VmIdentity
@@ -16,58 +17,16 @@ from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
 from failback.hypervisor.vsphere.inventory import gone, vm_ref
+from failback.hypervisor.vsphere.jobs import Job, Operation
 from failback.hypervisor.vsphere.properties import Read, read_objects, walk
-from failback.hypervisor.vsphere.session import ReplyLost, Session
+from failback.hypervisor.vsphere.session import BEAT_S, ReplyLost, Session
 
 log = logging.getLogger(__name__)
 
 ROUNDS = 4
-LOST_LOOK_S = 3.0
-"""How long the trace of a mutation without reply is looked for: it may still be queued."""
-DONE_LOOK_S = 60.0
-"""How long the state may lag behind a task that reported success (power on through DRS)."""
 
 _INFO = ("info.state", "info.error", "info.result", "info.descriptionId", "info.name")
 _OPEN = frozenset({"queued", "running"})
-
-
-class Operation(Enum):
-    """Kinds of task, by every description id and method name sites report for them."""
-
-    POWER_ON = ("virtualmachine.poweron", "poweronvm")
-    POWER_OFF = ("virtualmachine.poweroff", "poweroffvm")
-    CREATE_SNAPSHOT = (
-        "virtualmachine.createsnapshot",
-        "virtualmachine.createsnapshotex",
-        "createsnapshot",
-        "createsnapshotex",
-    )
-    REVERT = (
-        "vm.snapshot.revert",
-        "virtualmachinesnapshot.revert",
-        "virtualmachine.reverttosnapshot",
-        "virtualmachine.revertsnapshot",
-        "reverttosnapshot",
-    )
-    REMOVE_SNAPSHOT = (
-        "vm.snapshot.remove",
-        "virtualmachinesnapshot.remove",
-        "virtualmachine.removesnapshot",
-        "removesnapshot",
-    )
-    CONSOLIDATE = (
-        "virtualmachine.consolidate",
-        "virtualmachine.consolidatedisks",
-        "consolidatevmdisks",
-    )
-    RECONFIGURE = ("virtualmachine.reconfigure", "virtualmachine.reconfigvm", "reconfigvm")
-
-    def fits(self, task: Read) -> bool:
-        """Whether the task is of this kind."""
-        said = {str(task.get("info.descriptionId") or ""), str(task.get("info.name") or "")}
-        return any(
-            text.lower().removeprefix("vim.").removesuffix("_task") in self.value for text in said
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +35,10 @@ class Polling:
 
     first_s: float = 0.05
     most_s: float = 2.0
+    lost_look_s: float = 3.0
+    """How long the trace of a mutation without reply is looked for: it may still be queued."""
+    done_look_s: float = 60.0
+    """How long the state may lag behind a task that reported success (power on through DRS)."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -97,25 +60,14 @@ class Ended:
     gone: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One mutation of one VM, ready to be made true."""
-
-    operation: Operation
-    doing: str
-    """A clause for messages: `power on`."""
-    call: Callable[[], tuple[Ref, str, tuple[Any, ...]]]
-    """Target, method and arguments, built anew for every attempt."""
-    done: Callable[[], bool] | None
-    """Reads whether the wanted end is reached; None where the state cannot tell."""
-
-
 @dataclass(slots=True)
 class Tasks:
     """Tasks on the VMs of one site."""
 
     session: Session
     polling: Polling = field(default_factory=Polling)
+    _guard: threading.Lock = field(default_factory=threading.Lock)
+    _locks: dict[tuple[str, Operation], threading.Lock] = field(default_factory=dict)
 
     def recent(self, vm: VmIdentity, beat: Beat) -> list[Read]:
         """The site's recent tasks on the VM, finished ones included."""
@@ -165,6 +117,22 @@ class Tasks:
 
         Order: reattach to running tasks of the same kind, look at the state, issue, wait, look.
         """
+        with self._alone(vm, job.operation, beat):
+            return self._make_true(vm, job, beat)
+
+    @contextmanager
+    def _alone(self, vm: VmIdentity, operation: Operation, beat: Beat) -> Iterator[None]:
+        """One thread at a time per VM and kind: nothing at the site makes look-and-issue atomic."""
+        with self._guard:
+            lock = self._locks.setdefault((vm.moref, operation), threading.Lock())
+        while not lock.acquire(timeout=BEAT_S):
+            beat()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _make_true(self, vm: VmIdentity, job: Job, beat: Beat) -> bool:
         refused: FailbackError | None = None
         for _ in range(ROUNDS):
             known = self._reattach(vm, job.operation, beat)
@@ -245,7 +213,7 @@ class Tasks:
                     return self.wait(vm, task.ref, beat)
             if job.done is not None and job.done():
                 return Ended()
-            if elapsed >= LOST_LOOK_S:
+            if elapsed >= self.polling.lost_look_s:
                 return None
         raise AssertionError("unreachable")
 
@@ -258,7 +226,7 @@ class Tasks:
         for elapsed in self.polling.turns(beat):
             if job.done is None or job.done():
                 return
-            if elapsed >= DONE_LOOK_S:
+            if elapsed >= self.polling.done_look_s:
                 raise SiteBusy(
                     f"Site {self.session.site} reported success to {job.doing} {vm}, "
                     "but its state does not show it yet.",

@@ -63,15 +63,23 @@ class _Secure(http.client.HTTPSConnection):
         self.site = site
 
     def connect(self) -> None:
-        super().connect()
-        pin = self.site.thumbprint_sha256
-        if pin is not None:
-            shown = cast("ssl.SSLSocket", self.sock).getpeercert(binary_form=True) or b""
-            expected = bytes.fromhex(pin.replace(":", ""))
-            if not hmac.compare_digest(hashlib.sha256(shown).digest(), expected):
-                self.close()
-                raise ThumbprintMismatch(1, "certificate does not match the pinned thumbprint")
+        try:
+            super().connect()
+            self._check_pin()
+        except BaseException:
+            # A failed handshake leaves the plain socket open.
+            self.close()
+            raise
         _tune(self.sock, self.site)
+
+    def _check_pin(self) -> None:
+        pin = self.site.thumbprint_sha256
+        if pin is None:
+            return
+        shown = cast("ssl.SSLSocket", self.sock).getpeercert(binary_form=True) or b""
+        expected = bytes.fromhex(pin.replace(":", ""))
+        if not hmac.compare_digest(hashlib.sha256(shown).digest(), expected):
+            raise ThumbprintMismatch(1, "certificate does not match the pinned thumbprint")
 
 
 def _tune(sock: socket.socket, site: SiteConnection) -> None:
@@ -86,6 +94,7 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
         self._site = site
         self._tls = tls_context(site)
         self._mine = threading.local()
+        self._closed = False
         parts = urlsplit(site.url)
         secure = parts.scheme == "https"
         self._kind = _Secure if secure else _Plain
@@ -123,6 +132,17 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
             self._mine.connection = None
             return prepared
         return super().GetConnection()
+
+    def ReturnConnection(self, conn: Any) -> None:
+        if self._closed:
+            conn.close()
+        else:
+            super().ReturnConnection(conn)
+
+    def close(self) -> None:
+        """Close idle connections now and those in use when their call ends."""
+        self._closed = True
+        self.DropConnections()
 
     def _negotiate(self) -> str:
         """The newest API version that both sides speak."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -50,6 +51,11 @@ def power_state(value: Any) -> PowerState:
     return _POWER.get(str(value), PowerState.UNKNOWN)
 
 
+def aware(time: datetime | None) -> datetime | None:
+    """A time in UTC: pyVmomi's own zone objects neither compare nor travel well."""
+    return time.astimezone(UTC) if time is not None else None
+
+
 def unescaped(name: str) -> str:
     """vSphere stores /, \\ and % of a name as %2f, %5c and %25."""
     return re.sub("%(?:2f|5c|25)", lambda hit: _ESCAPES[hit[0].lower()], name, flags=re.IGNORECASE)
@@ -80,7 +86,7 @@ def snapshots_of(roots: Iterable[Any] | None, parent: str | None = None) -> list
                 name=unescaped(node.name),
                 description=(node.description or "")[:2000],
                 parent=above,
-                created_at=node.createTime,
+                created_at=aware(node.createTime),
             )
         )
         todo += [(child, moref(node.snapshot)) for child in node.childSnapshotList or ()]
@@ -107,7 +113,7 @@ def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
             is_template=bool(entry.get("config.template")),
             connection_state=str(entry.get("runtime.connectionState") or "connected"),
             fault_tolerant=entry.get("config.ftInfo") is not None,
-            booted_at=entry.get("runtime.bootTime"),
+            booted_at=aware(entry.get("runtime.bootTime")),
             consolidation_needed=bool(entry.get("runtime.consolidationNeeded")),
             question=question.text[:2000] if question is not None else None,
             memory_mb=entry.get("config.hardware.memoryMB") or 0,

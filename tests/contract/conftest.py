@@ -1,0 +1,67 @@
+"""The back ends that every contract test runs against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failback.hypervisor.vsphere.sites import VsphereSites
+from failback.hypervisor.vsphere.tasks import Polling
+from tests.contract.backends import MIB, Backend, Beats, LabBackend, double
+from tests.contract.differences import DOUBLE, LAB, PLAIN
+from tests.helpers.lab import LabHandle, start_lab
+
+SITE = "one"
+QUICK = Polling(first_s=0.01, lost_look_s=0.5)
+"""A lab on this machine answers at once; what it has not begun by then it never will."""
+
+WORLD: dict[str, Any] = {
+    "sites": [
+        {
+            "name": SITE,
+            "vms": [
+                {
+                    "name": "off",
+                    "power": "off",
+                    "tools": True,
+                    "disks": [{"size_bytes": MIB, "seed": 1}, {"size_bytes": MIB}],
+                },
+                {
+                    "name": "on",
+                    "power": "on",
+                    "tools": True,
+                    "disks": [{"size_bytes": MIB, "seed": 2}, {"size_bytes": MIB}],
+                },
+            ],
+        }
+    ]
+}
+
+
+@pytest.fixture
+def beats() -> Beats:
+    return Beats()
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[LabHandle]:
+    """A lab with its extensions, one site, two VMs."""
+    with start_lab(WORLD, tmp_path) as handle:
+        yield handle
+
+
+@pytest.fixture(params=[LAB, PLAIN, DOUBLE])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+    if request.param == DOUBLE:
+        yield double()
+        return
+    flags = ["--plain"] if request.param == PLAIN else []
+    with (
+        start_lab(WORLD, tmp_path, *flags) as handle,
+        VsphereSites([handle.connection(SITE)], QUICK) as sites,
+    ):
+        site = sites.site(SITE)
+        yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle)

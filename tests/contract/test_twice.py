@@ -1,0 +1,131 @@
+"""Every mutation survives a lost reply, a lost request, and eight callers at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+import pytest
+
+from failback.contracts.words import PowerState
+from failback.errors import SiteUnreachable
+from tests.contract.backends import MIB, Backend, Beats
+
+NAME, MARK = "failback/run-1/x", "run-1"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One mutation: how to prepare it, do it, and see that it is done exactly once."""
+
+    call: str
+    act: Callable[[Backend, Beats], object]
+    done: Callable[[Backend], bool]
+    prepare: Callable[[Backend, Beats], object] = lambda backend, beats: None
+
+    def __str__(self) -> str:
+        return self.call
+
+
+def _off(backend: Backend) -> PowerState:
+    return backend.site.read([backend.off])[0].power
+
+
+def _on(backend: Backend) -> PowerState:
+    return backend.site.read([backend.on])[0].power
+
+
+def _names(backend: Backend) -> list[str]:
+    return [s.name for s in backend.site.read([backend.off])[0].snapshots]
+
+
+def _create(backend: Backend, beats: Beats) -> str:
+    return backend.site.create_snapshot(backend.off, NAME, MARK, beats)
+
+
+def _revert(backend: Backend, beats: Beats) -> None:
+    snapshot = backend.site.read([backend.off])[0].snapshots[0].moref
+    backend.site.revert_to_snapshot(backend.off, snapshot, MARK, beats)
+
+
+def _grow(backend: Backend, beats: Beats) -> None:
+    key = backend.site.read([backend.off])[0].disks[0].key
+    backend.site.grow_disk(backend.off, key, 2 * MIB, beats)
+
+
+def _current(backend: Backend) -> bool:
+    view = backend.site.read([backend.off])[0]
+    return view.current_snapshot == view.snapshots[0].moref
+
+
+CASES = [
+    Case(
+        "power_off",
+        lambda b, beats: b.site.power_off(b.on, beats),
+        lambda b: _on(b) is PowerState.OFF,
+    ),
+    Case(
+        "power_on",
+        lambda b, beats: b.site.power_on(b.off, beats),
+        lambda b: _off(b) is PowerState.ON,
+    ),
+    Case("create_snapshot", _create, lambda b: _names(b) == [NAME]),
+    Case("revert_to_snapshot", _revert, _current, prepare=_create),
+    Case(
+        "remove_snapshot",
+        lambda b, beats: b.site.remove_snapshot(b.off, NAME, MARK, beats),
+        lambda b: _names(b) == [],
+        prepare=_create,
+    ),
+    Case(
+        "set_change_tracking",
+        lambda b, beats: b.site.set_change_tracking(b.off, True, beats),
+        lambda b: b.site.read([b.off])[0].tracking_enabled,
+    ),
+    Case("grow_disk", _grow, lambda b: b.site.read([b.off])[0].disks[0].capacity_bytes == 2 * MIB),
+    Case(
+        "set_attribute",
+        lambda b, beats: b.site.set_attribute(b.off, "failback.state", "x", beats),
+        lambda b: b.site.get_attribute(b.off, "failback.state") == "x",
+    ),
+]
+
+every_mutation = pytest.mark.parametrize("case", CASES, ids=str)
+
+
+def again_until_done(case: Case, backend: Backend, beats: Beats) -> int:
+    """Repeat as an activity would on a retryable error; returns how many attempts failed."""
+    for failed in range(4):
+        with suppress(SiteUnreachable):
+            case.act(backend, beats)
+            return failed
+    raise AssertionError(f"{case} never succeeded")
+
+
+@every_mutation
+def test_a_lost_reply_is_looked_up(backend: Backend, beats: Beats, case: Case) -> None:
+    case.prepare(backend, beats)
+    backend.lose_reply(case.call)
+    assert again_until_done(case, backend, beats) <= 1
+    assert case.done(backend)
+
+
+@every_mutation
+def test_a_lost_request_is_sent_again_by_the_next_attempt(
+    backend: Backend, beats: Beats, case: Case
+) -> None:
+    case.prepare(backend, beats)
+    backend.break_call(case.call)
+    assert again_until_done(case, backend, beats) == 1
+    assert case.done(backend)
+
+
+@every_mutation
+def test_eight_callers_reach_the_same_end(backend: Backend, beats: Beats, case: Case) -> None:
+    case.prepare(backend, beats)
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(case.act, backend, Beats()) for _ in range(8)]:
+            future.result()
+    assert case.done(backend)
