@@ -34,6 +34,9 @@ class TransferActivities:
         """
         plan, began = argument.plan, time.monotonic()
         attempt.details = waiting(plan)
+        if plan.areas_bytes == 0:
+            # Nothing changed: the replica is off and every second counts, so nothing is opened.
+            return TransportResult(address=plan.address, method=plan.method)
         # The fence first: until the earlier writer is proven dead its commits are still true.
         with self.disks.open_pair(plan, attempt, writable=True) as pair:
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
