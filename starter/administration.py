@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ from pydantic import TypeAdapter
 
 from failback.catalog.records import ReplicaDetail, ReplicaRecord
 from failback.catalog.repository import Catalog
+from failback.catalog.schema import migrate
 from failback.settings import Settings, load_settings
 from starter.shell import Shell
 
@@ -21,11 +25,19 @@ def settings(shell: Shell, file: str | None) -> Settings:
     return load_settings(Path(file) if file else None, shell.environ)
 
 
-def catalog(of: Settings) -> Catalog:
-    """The catalog, with its tables brought up to this version; CatalogUnavailable."""
-    opened = Catalog(of.catalog_url)
-    opened.migrate()
-    return opened
+@contextmanager
+def catalog(of: Settings) -> Iterator[Catalog]:
+    """The catalog, closed afterwards; CatalogUnavailable."""
+    with closing(Catalog(of.catalog_url)) as opened:
+        yield opened
+
+
+def migrate_catalog(args: argparse.Namespace, shell: Shell) -> int:
+    """`failback catalog migrate`."""
+    migrate(settings(shell, args.settings).catalog_url)
+    shell.give({"migrated": True})
+    shell.say("The catalog is up to date.")
+    return 0
 
 
 def record_json(record: ReplicaRecord) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def disk_table(lines: tuple[DiskLine, ...]) -> RenderableType:
             ProgressBar(total=1.0, completed=line.share, width=BAR_WIDTH),
             Text(f"{line.share:4.0%} {line.pace}", style="cyan" if live else "green"),
         )
-        blocks += [row, Text(f"    {line.numbers}", style="dim")]
+        blocks += [row, Text(f"  {line.numbers}", style="dim")]
         if line.reason and live:
-            blocks.append(Text(f"    {line.method}: {line.reason}", style="dim"))
+            blocks.append(Text(f"  {line.method}: {line.reason}", style="dim"))
     return Group(*blocks)

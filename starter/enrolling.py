@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from failback.catalog.schema import migrate
 from failback.contracts.vm import VmIdentity
 from failback.contracts.words import ReplicaState
 from failback.errors import SettingsInvalid
@@ -22,7 +23,10 @@ def add(args: argparse.Namespace, shell: Shell) -> int:
     configured = settings(shell, args.settings)
     replica, source = find_both(configured, args.replica, args.source)
     state = ReplicaState.FAILOVER if args.in_failover else ReplicaState.READY
-    record = catalog(configured).add_replica(key, replica, source, state)
+    # The first replica is often added before any worker has run.
+    migrate(configured.catalog_url)
+    with catalog(configured) as opened:
+        record = opened.add_replica(key, replica, source, state)
     shell.give(record_json(record))
     shell.say(f"VM replica {key} is {record.replica}, of source VM {record.source}.")
     shell.say(f"Its state is {record.state.value}. {NEXT[record.state].format(key=key)}")

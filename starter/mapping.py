@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -18,24 +19,8 @@ C = TypeVar("C", bound=Contract)
 
 def start_request(args: argparse.Namespace, user: str) -> StartRequest:
     """The start request; KeyInvalid, InputInvalid."""
-    return _built(
-        StartRequest,
-        replica=checked_key(args.key),
-        destination=args.destination,
-        switch=args.switch,
-        power_on_target=not args.no_power_on,
-        protect_target=not args.no_protect_target,
-        enable_tracking=not args.no_tracking,
-        accept_target_overwrite=args.accept_target_overwrite,
-        accept_suspended=args.accept_suspended,
-        guest_timeout=args.guest_timeout,
-        on_guest_timeout=args.on_guest_timeout,
-        auto_retry=not args.no_auto_retry,
-        verify_whole_disk=args.verify_whole_disk,
-        leave_behind=args.leave_behind,
-        by=_by(args, user),
-        reason=args.reason,
-    )
+    checked_key(args.key)
+    return _built(StartRequest, **{name: read(args, user) for name, read in START_FIELDS.items()})
 
 
 def request(args: argparse.Namespace, user: str) -> Request:
@@ -49,6 +34,26 @@ def request(args: argparse.Namespace, user: str) -> Request:
         Request, request_id=args.request_id, by=_by(args, user), reason=args.reason, **given
     )
 
+
+START_FIELDS: dict[str, Callable[[argparse.Namespace, str], Any]] = {
+    "replica": lambda args, user: args.key,
+    "destination": lambda args, user: args.destination,
+    "switch": lambda args, user: args.switch,
+    "power_on_target": lambda args, user: not args.no_power_on,
+    "protect_target": lambda args, user: not args.no_protect_target,
+    "enable_tracking": lambda args, user: not args.no_tracking,
+    "accept_target_overwrite": lambda args, user: args.accept_target_overwrite,
+    "accept_suspended": lambda args, user: args.accept_suspended,
+    "guest_timeout": lambda args, user: args.guest_timeout,
+    "on_guest_timeout": lambda args, user: args.on_guest_timeout,
+    "auto_retry": lambda args, user: not args.no_auto_retry,
+    "grow_target": lambda args, user: args.grow_target,
+    "verify_whole_disk": lambda args, user: args.verify_whole_disk,
+    "leave_behind": lambda args, user: args.leave_behind,
+    "by": lambda args, user: _by(args, user),
+    "reason": lambda args, user: args.reason,
+}
+"""How each field of the start request is read from the command line."""
 
 UNDO_OPTIONS = ("power_on_replica", "replica_content", "attest_off", "accept_target_not_restored")
 

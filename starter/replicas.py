@@ -35,7 +35,8 @@ NEXT = {
 
 def list_replicas(args: argparse.Namespace, shell: Shell) -> int:
     """`failback replica list`."""
-    records = catalog(settings(shell, args.settings)).list_replicas()
+    with catalog(settings(shell, args.settings)) as opened:
+        records = opened.list_replicas()
     shell.give([record_json(record) for record in records])
     if records:
         print_out(shell, table(records))
@@ -47,7 +48,8 @@ def list_replicas(args: argparse.Namespace, shell: Shell) -> int:
 def show(args: argparse.Namespace, shell: Shell) -> int:
     """`failback replica show KEY`."""
     key = checked_key(args.key)
-    found = catalog(settings(shell, args.settings)).replica_detail(key)
+    with catalog(settings(shell, args.settings)) as opened:
+        found = opened.replica_detail(key)
     shell.give(detail_json(found))
     print_out(shell, detail(found, shell.now()))
     return 0
@@ -56,7 +58,8 @@ def show(args: argparse.Namespace, shell: Shell) -> int:
 def mark_failover(args: argparse.Namespace, shell: Shell) -> int:
     """`failback replica mark-failover KEY`."""
     key = checked_key(args.key)
-    record = catalog(settings(shell, args.settings)).mark_failover(key)
+    with catalog(settings(shell, args.settings)) as opened:
+        record = opened.mark_failover(key)
     shell.give(record_json(record))
     shell.say(f"VM replica {key} is in state {record.state.value}; its replication is on hold.")
     shell.say(NEXT[record.state].format(key=key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import io
 import json
 import os
 import sys
@@ -42,6 +43,10 @@ class Shell:
     @classmethod
     def of_process(cls) -> Shell:
         """The real one."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                # Names of VMs may hold what this terminal cannot show; that is no reason to fail.
+                stream.reconfigure(errors="replace")
         try:
             user = getpass.getuser()
         except (KeyError, OSError):  # a uid without a name, as in containers

@@ -1,0 +1,144 @@
+"""The grammar of start and of the requests."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import timedelta
+from typing import Any
+
+from failback.contracts.words import (
+    Destination,
+    GuestTimeoutPolicy,
+    ReplicaContent,
+    SwitchMode,
+)
+from starter.values import duration
+
+
+def add_start(commands: Any, common: argparse.ArgumentParser) -> None:
+    start = commands.add_parser(
+        "start",
+        parents=[common],
+        help="start a failback and wait for preflight",
+        description="Start a failback. Waits until preflight accepts it or refuses with findings.",
+    )
+    start.add_argument("key", metavar="KEY", help="the VM replica")
+    start.add_argument("--no-wait", action="store_true", help="do not wait for preflight")
+    start.add_argument(
+        "--destination", choices=[word.value for word in Destination], default=Destination.ORIGINAL
+    )
+    start.add_argument(
+        "--switch",
+        choices=[word.value for word in SwitchMode],
+        default=SwitchMode.AUTO,
+        help="when the switch from the replica to the target happens",
+    )
+    start.add_argument(
+        "--no-power-on", action="store_true", help="leave the target VM off after the switch"
+    )
+    start.add_argument(
+        "--no-protect-target",
+        action="store_true",
+        help="no target protective snapshot: undo then cannot give the target its old content back",
+    )
+    start.add_argument(
+        "--no-tracking",
+        action="store_true",
+        help="do not switch change tracking on at the replica: pass 2 then compares whole disks",
+    )
+    start.add_argument(
+        "--accept-target-overwrite",
+        action="store_true",
+        help="overwrite a target VM that runs: what it wrote since its last boot is lost",
+    )
+    start.add_argument(
+        "--accept-suspended", action="store_true", help="lose the memory of a suspended VM"
+    )
+    start.add_argument(
+        "--guest-timeout",
+        type=duration,
+        default=timedelta(minutes=15),
+        metavar="TIME",
+        help="how long a guest may take to shut down (default: 15m)",
+    )
+    start.add_argument(
+        "--on-guest-timeout",
+        choices=[word.value for word in GuestTimeoutPolicy],
+        default=GuestTimeoutPolicy.FORCE,
+        help="then: power off hard, stop for an operator, or undo (default: force)",
+    )
+    start.add_argument(
+        "--no-auto-retry",
+        action="store_true",
+        help="wait for `retry` although a site that could not be reached is back",
+    )
+    start.add_argument(
+        "--grow-target",
+        action="store_true",
+        help="grow target disks that are smaller than the replica's; undo cannot shrink them",
+    )
+    start.add_argument(
+        "--verify-whole-disk", action="store_true", help="verify all of every disk, not a sample"
+    )
+    start.add_argument(
+        "--leave-behind",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="replica disk without partner whose data stays on DR, such as scsi0:2; repeatable",
+    )
+    _who(start)
+    start.set_defaults(command="starter.commands:start")
+
+
+def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
+    for name, text in (
+        ("commit", "keep production: the failback is final"),
+        ("undo", "go back to DR; what production wrote since the switch is lost"),
+        ("retry", "try the failed step again"),
+        ("pause", "stop at the next checkpoint"),
+        ("resume", "go on after pause"),
+    ):
+        command = commands.add_parser(name, parents=[common], help=text, description=text + ".")
+        command.add_argument("key", metavar="KEY")
+        command.add_argument(
+            "--request-id", default="", metavar="ID", help="makes a repeat harmless"
+        )
+        if name == "undo":
+            _add_undo(command)
+        if name in ("undo", "retry"):
+            command.add_argument(
+                "--attest-off",
+                action="append",
+                default=[],
+                metavar="VM",
+                help="declare that this VM is off while its site cannot be asked; repeatable",
+            )
+        _who(command)
+        command.set_defaults(command="starter.commands:ask")
+
+
+def _add_undo(undo: argparse.ArgumentParser) -> None:
+    undo.add_argument("--yes", "-y", action="store_true", help="do not ask")
+    undo.add_argument(
+        "--power-on-replica",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="whether the VM replica is powered on (default: if it ran when the run began)",
+    )
+    undo.add_argument(
+        "--replica-content",
+        choices=[word.value for word in ReplicaContent],
+        default=None,
+        help="when the replica ran after its protective snapshot: keep its data, or revert it",
+    )
+    undo.add_argument(
+        "--accept-target-not-restored",
+        action="store_true",
+        help="go on although the target VM cannot get its old content back",
+    )
+
+
+def _who(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--by", default=None, metavar="NAME", help="who asks (default: the user)")
+    command.add_argument("--reason", default="", metavar="TEXT", help="why, for the record")
