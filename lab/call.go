@@ -115,6 +115,8 @@ func (s *site) extension(m *simulator.Method) mo.Reference {
 	switch {
 	case m.Name == "QueryChangedDiskAreas" && m.This.Type == "VirtualMachine" && s.state(m.This) != nil:
 		return &vmExtension{Self: m.This, site: s}
+	case m.Name == "RefreshDatastore" && s.dsFree.Load() >= 0:
+		return &dsExtension{Self: m.This, site: s}
 	case m.This.Type == "VirtualMachineSnapshot" && (m.Name == "RemoveSnapshot_Task" || m.Name == "RevertToSnapshot_Task"):
 		if snap, ok := s.ctx.Map.Get(m.This).(*simulator.VirtualMachineSnapshot); ok {
 			return &snapExtension{Self: m.This, vm: snap.Vm, site: s}

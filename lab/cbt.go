@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log"
 	"os"
 
 	"github.com/vmware/govmomi/simulator"
@@ -117,7 +116,7 @@ func (st *vmState) compare(d *diskState, changeID, file string, capacity int64, 
 		defer f.Close()
 		spans, err := dataSpans(f, capacity)
 		if err != nil {
-			log.Printf("lab: allocated areas: %v", err)
+			complain("allocated areas: %v", err)
 			return nil, fileFault(file)
 		}
 		return roundSpans(spans, capacity), nil
@@ -128,7 +127,7 @@ func (st *vmState) compare(d *diskState, changeID, file string, capacity int64, 
 	}
 	if at == nil {
 		if at, err = hashBlocks(flat); err != nil {
-			log.Printf("lab: changed areas: %v", err)
+			complain("changed areas: %v", err)
 			return nil, fileFault(file)
 		}
 	}

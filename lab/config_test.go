@@ -242,3 +242,18 @@ func cat(t *testing.T, image, path string) []byte {
 	}
 	return []byte(out)
 }
+
+func TestDatastoreSpaceCanBeSet(t *testing.T) {
+	r := start(t, "tiny")
+	p := r.peer("dr")
+	r.must("POST", "/sites/dr/datastore", map[string]any{"free_bytes": 4096, "accessible": false})
+	ref := p.site.ctx.Map.Any("Datastore").Reference()
+	if _, err := methods.RefreshDatastore(bg, p, &types.RefreshDatastore{This: ref}); err != nil {
+		t.Fatal(err)
+	}
+	var ds mo.Datastore
+	p.get(ref, &ds, "summary")
+	if ds.Summary.FreeSpace != 4096 || ds.Summary.Accessible {
+		t.Fatalf("summary is %+v", ds.Summary)
+	}
+}

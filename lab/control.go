@@ -93,6 +93,7 @@ func (l *lab) controlHandler() http.Handler {
 	on("POST /sites/{site}/purge-tasks", l.onSite(func(s *site, _ *http.Request) (any, error) {
 		return reply{"ok": true, "tasks": s.purgeTasks(0)}, nil
 	}))
+	on("POST /sites/{site}/datastore", l.onSite((*site).serveDatastore))
 	on("POST /sites/{site}/page-size", l.onSite(func(s *site, r *http.Request) (any, error) {
 		var in struct {
 			Extents int64 `json:"extents"`

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,7 +20,7 @@ func (o *operation) destroy() (result, types.BaseMethodFault) {
 	if o.vm.Runtime.PowerState == types.VirtualMachinePowerStatePoweredOff {
 		b, err := o.setAside()
 		if err != nil {
-			log.Printf("lab: destroy %s: %v", st.vmName(), err)
+			complain("destroy %s: %v", st.vmName(), err)
 			return nil, fileFault(o.vm.Config.Files.VmPathName)
 		}
 		back = b
@@ -103,7 +102,7 @@ func (o *operation) setAside() (func(), error) {
 			err = e
 		}
 		if err != nil {
-			log.Printf("lab: put foreign disks back into %s: %v", dir, err)
+			complain("put foreign disks back into %s: %v", dir, err)
 		}
 	}, nil
 }

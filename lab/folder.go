@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,6 +82,7 @@ func (s *site) adoptVM(ctx *simulator.Context, t *simulator.Task, ref types.Mana
 		return fault
 	}
 	o.publishTools()
+	ctx.Update(vm, []types.PropertyChange{{Name: "capability.changeTrackingSupported", Val: true}})
 	st.render(ctx, vm)
 	o.refreshStorage()
 	return nil
@@ -100,7 +100,7 @@ func (s *site) prepareRegister(folder types.ManagedObjectReference, req *types.R
 		return nil, &types.NotFound{}
 	}
 	if err != nil {
-		log.Printf("lab: register %s: %v", req.Path, err)
+		complain("register %s: %v", req.Path, err)
 		return nil, &types.InvalidVmConfig{Property: "vmx"}
 	}
 	if req.Name == "" {
@@ -160,6 +160,6 @@ func (s *site) fillFromDescriptor(ds string) {
 		err = makeSize(flat, d.Capacity())
 	}
 	if err != nil {
-		log.Printf("lab: size of %s: %v", ds, err)
+		complain("size of %s: %v", ds, err)
 	}
 }

@@ -109,10 +109,12 @@ func (h *hook) vmTask(ctx, tctx *simulator.Context, t *simulator.Task, st *vmSta
 	orig := t.Execute
 	// Task.Run keeps the lock of Info.Entity from now until the end. A dummy
 	// in its place leaves the VM readable while its task waits.
-	dummy := types.ManagedObjectReference{Type: "Lab", Value: t.Self.Value}
+	dummy := types.ManagedObjectReference{Type: "VirtualMachine", Value: "lab-" + t.Self.Value}
 	t.Info.Entity = &dummy
+	h.site.swaps.add(1)
 	t.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) {
 		tctx.WithLock(t, func() { t.Info.Entity = &vmRef })
+		h.site.swaps.add(-1)
 		if !nested && !shutdown {
 			end := h.site.clock.begin()
 			defer end()

@@ -100,3 +100,9 @@ func main() {
 	l.close()
 	fmt.Printf("failback-lab stopped: %s\n", why)
 }
+
+// complain reports what the lab itself could not do; the simulator's chatter
+// goes elsewhere.
+func complain(format string, a ...any) {
+	fmt.Fprintf(os.Stderr, "failback-lab: "+format+"\n", a...)
+}

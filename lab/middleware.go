@@ -95,18 +95,55 @@ func (c *capture) send(w http.ResponseWriter) {
 	_, _ = w.Write(c.body.Bytes())
 }
 
-// drop closes the connection without an answer.
-func drop(w http.ResponseWriter) {
-	if h, ok := w.(http.Hijacker); ok {
-		if c, _, err := h.Hijack(); err == nil {
-			if t, ok := c.(interface{ NetConn() net.Conn }); ok {
-				// Closing under TLS, without its farewell, is what a lost
-				// connection looks like.
-				_ = t.NetConn().Close()
-			}
-			_ = c.Close()
+// swapCount counts tasks whose entity is still the dummy that vmTask puts in.
+type swapCount struct {
+	mu sync.Mutex
+	n  int
+}
+
+func (c *swapCount) add(d int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.n += d
+}
+
+func (c *swapCount) wait() {
+	for range 1000 {
+		c.mu.Lock()
+		n := c.n
+		c.mu.Unlock()
+		if n == 0 {
 			return
 		}
+		time.Sleep(100 * time.Microsecond)
+	}
+}
+
+// settled answers only when every task names its real entity, so that no
+// client ever sees the dummy.
+type settled struct {
+	http.ResponseWriter
+	swaps *swapCount
+}
+
+func (w *settled) WriteHeader(code int) {
+	w.swaps.wait()
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Unwrap lets drop reach the connection.
+func (w *settled) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// drop closes the connection without an answer.
+func drop(w http.ResponseWriter) {
+	if c, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+			// Closing under TLS, without its farewell, is what a lost
+			// connection looks like.
+			_ = t.NetConn().Close()
+		}
+		_ = c.Close()
+		return
 	}
 	panic(http.ErrAbortHandler)
 }
@@ -123,6 +160,7 @@ func (s *site) middleware(next http.Handler) http.Handler {
 			return
 		}
 		r.Body = io.NopCloser(bytes.NewReader(body))
+		w = &settled{ResponseWriter: w, swaps: &s.swaps}
 		method, this := soapTarget(body)
 		if method == "" {
 			next.ServeHTTP(w, r)

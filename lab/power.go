@@ -181,6 +181,16 @@ func (o *operation) postEvent(make func(types.VmEvent) types.BaseEvent) {
 			Vm:                  o.vm.Self,
 		},
 	}}
+	// The event's text names the host.
+	if ref := o.vm.Runtime.Host; ref != nil {
+		if h, ok := o.ctx.Map.Get(*ref).(*simulator.HostSystem); ok {
+			ev.Host = &types.HostEventArgument{EntityEventArgument: types.EntityEventArgument{Name: h.Name}, Host: *ref}
+		}
+	}
+	if dc := o.ctx.Map.Any("Datacenter"); dc != nil {
+		ev.Datacenter = &types.DatacenterEventArgument{
+			EntityEventArgument: types.EntityEventArgument{Name: dc.Entity().Name}, Datacenter: dc.Reference()}
+	}
 	req := &types.PostEvent{This: m.Self, EventToPost: make(ev)}
 	o.ctx.WithLock(m, func() { m.PostEvent(o.ctx, req) })
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log"
 	"os"
 
 	"github.com/vmware/govmomi/simulator"
@@ -73,7 +72,7 @@ func (st *vmState) startTracking() types.BaseMethodFault {
 			d.track, err = newTracker(flat)
 		}
 		if err != nil {
-			log.Printf("lab: tracking of %s: %v", st.vmName(), err)
+			complain("tracking of %s: %v", st.vmName(), err)
 			return fileFault(d.file)
 		}
 	}
@@ -135,7 +134,7 @@ func (st *vmState) adopt(vm *simulator.VirtualMachine) {
 		file := b.GetVirtualDeviceFileBackingInfo().FileName
 		flat, err := st.site.flatPath(file)
 		if err != nil {
-			log.Printf("lab: disk of %s: %v", st.vmName(), err)
+			complain("disk of %s: %v", st.vmName(), err)
 			continue
 		}
 		seen[disk.Key] = true
@@ -154,7 +153,7 @@ func (st *vmState) adopt(vm *simulator.VirtualMachine) {
 		}
 		if size < capacity || d.capacity < capacity {
 			if err := makeSize(flat, capacity); err != nil {
-				log.Printf("lab: size of %s: %v", file, err)
+				complain("size of %s: %v", file, err)
 			}
 			if d.capacity < capacity {
 				d.track = nil // growth begins a new life of the tracking
@@ -162,7 +161,7 @@ func (st *vmState) adopt(vm *simulator.VirtualMachine) {
 			d.capacity = capacity
 		}
 		if err := st.site.writeDescriptor(file, st.files[file], d.capacity); err != nil {
-			log.Printf("lab: descriptor of %s: %v", file, err)
+			complain("descriptor of %s: %v", file, err)
 		}
 	}
 	for key, d := range st.disks {

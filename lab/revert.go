@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"fmt"
-	"log"
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
@@ -44,7 +43,7 @@ func (o *operation) revert(ref types.ManagedObjectReference, stayOff bool) types
 	for key, sd := range ss.disks {
 		file, err := st.growChain(sd.file, sd.capacity)
 		if err != nil {
-			log.Printf("lab: revert of %s: %v", st.vmName(), err)
+			complain("revert of %s: %v", st.vmName(), err)
 			for _, d := range fresh {
 				_ = st.dropFile(d.file)
 			}
@@ -60,13 +59,13 @@ func (o *operation) revert(ref types.ManagedObjectReference, stayOff bool) types
 	for _, d := range old {
 		if st.hasParent(d.file) && !st.inUse(d.file) {
 			if err := st.dropFile(d.file); err != nil {
-				log.Printf("lab: revert of %s: %v", st.vmName(), err)
+				complain("revert of %s: %v", st.vmName(), err)
 			}
 		}
 	}
 	cfg, err := copyConfig(&snap.Config)
 	if err != nil {
-		log.Printf("lab: revert of %s: %v", st.vmName(), err)
+		complain("revert of %s: %v", st.vmName(), err)
 		return &types.GenericVmConfigFault{Reason: err.Error()}
 	}
 	cfg.Name = o.vm.Config.Name // the inventory name is no part of a snapshot
@@ -87,10 +86,6 @@ func (o *operation) revert(ref types.ManagedObjectReference, stayOff bool) types
 	})
 	root := cloneTree(o.vm.Snapshot.RootSnapshotList)
 	o.setTree(root, &ref)
-	o.postEvent(func(e types.VmEvent) types.BaseEvent {
-		e.FullFormattedMessage = fmt.Sprintf("reverted to snapshot %s", node.Name)
-		return &types.VmReconfiguredEvent{VmEvent: e}
-	})
 	if node.State == types.VirtualMachinePowerStatePoweredOn && !stayOff {
 		o.ctx.Update(o.vm, powerChange(types.VirtualMachinePowerStatePoweredOn))
 		o.postEvent(func(e types.VmEvent) types.BaseEvent { return &types.VmPoweredOnEvent{VmEvent: e} })

@@ -41,6 +41,9 @@ type site struct {
 	pageSize  atomic.Int64
 	clock     labClock
 	counters  counters
+	swaps     swapCount
+	dsFree    atomic.Int64 // -1: as the simulator says
+	dsLost    atomic.Bool
 
 	mu  sync.Mutex
 	vms map[types.ManagedObjectReference]*vmState
@@ -59,6 +62,7 @@ func (l *lab) newSite(ws worldSite, index int, uuid string) (*site, error) {
 		dsDir: filepath.Join(l.opt.root, "datastores", ws.Name, ws.Datastore),
 		vms:   map[types.ManagedObjectReference]*vmState{}, morefs: map[string]types.ManagedObjectReference{}}
 	s.pageSize.Store(2000)
+	s.dsFree.Store(-1)
 	if err := os.MkdirAll(s.dsDir, 0o700); err != nil {
 		return nil, fmt.Errorf("datastore folder of %s: %w", ws.Name, err)
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"log"
 	"os"
 	"strconv"
 	"time"
@@ -32,7 +31,7 @@ func (o *operation) createSnapshot() (result, types.BaseMethodFault) {
 	for key, d := range st.disks {
 		child, err := st.growChain(d.file, d.capacity)
 		if err != nil {
-			log.Printf("lab: snapshot of %s: %v", st.vmName(), err)
+			complain("snapshot of %s: %v", st.vmName(), err)
 			for _, f := range fresh {
 				_ = st.dropFile(f)
 			}
@@ -100,7 +99,7 @@ func (st *vmState) epoch() types.BaseMethodFault {
 			}
 		}
 		if err != nil {
-			log.Printf("lab: tracking of %s: %v", st.vmName(), err)
+			complain("tracking of %s: %v", st.vmName(), err)
 			return fileFault(d.file)
 		}
 	}
@@ -210,7 +209,7 @@ func (o *operation) removeRefs(gone []types.ManagedObjectReference) types.BaseMe
 	st.render(o.ctx, o.vm)
 	o.refreshStorage()
 	if err != nil {
-		log.Printf("lab: merge on %s: %v", st.vmName(), err)
+		complain("merge on %s: %v", st.vmName(), err)
 		return fileFault("")
 	}
 	return nil

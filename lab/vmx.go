@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"fmt"
-	"log"
 	"os"
 	"path"
 	"path/filepath"
@@ -41,12 +40,12 @@ func (st *vmState) saveVMX(vm *simulator.VirtualMachine) {
 	tmp := host + ".tmp"
 	if err := os.WriteFile(tmp, []byte(b.String()), 0o600); err != nil {
 		if !os.IsNotExist(err) { // the folder is gone while a VM is destroyed
-			log.Printf("lab: write vmx: %v", err)
+			complain("write vmx: %v", err)
 		}
 		return
 	}
 	if err := os.Rename(tmp, host); err != nil {
-		log.Printf("lab: write vmx: %v", err)
+		complain("write vmx: %v", err)
 	}
 }
 
