@@ -10,7 +10,6 @@ import os
 import socket
 import sys
 import time
-from pathlib import Path
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -44,9 +43,7 @@ async def is_polled(queue: str) -> bool:
 
 def main() -> int:
     """0 when healthy, for the container engine."""
-    named = os.environ.get("FAILBACK_SETTINGS")
-    settings = load_settings(Path(named) if named else None, os.environ)
-    queue = settings.temporal.task_queue
+    queue = load_settings(None, os.environ).temporal.task_queue
     if asyncio.run(is_polled(queue)):
         return 0
     print(f"no worker on this host polls {queue}", file=sys.stderr)

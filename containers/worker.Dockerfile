@@ -32,7 +32,7 @@ RUN apt-get update \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/failback failback \
  && install -d -o failback -g failback -m 0750 /var/lib/failback
 COPY --from=build /opt/failback /opt/failback
-COPY containers/healthcheck.py /opt/failback/healthcheck.py
+COPY containers/healthcheck.py containers/practice.py /opt/failback/
 ENV PATH=/opt/failback/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1

@@ -13,6 +13,8 @@ import jsonschema
 import pytest
 import yaml
 
+from containers import practice
+from failback.settings import Settings, load_settings
 from tools.temporal_binary import TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +169,54 @@ class TestCompose:
         lab, worker = SERVICES["lab"]["volumes"], SERVICES["worker"]["volumes"]
 
         assert set(lab) <= set(worker)
+
+
+class TestPractice:
+    """The worker's settings in the containers, made from what the lab writes."""
+
+    @pytest.fixture
+    def settings(self, tmp_path: Path) -> Settings:
+        manifest = {
+            "username": "lab@failback.local",
+            "password_file": "/lab/site/password",
+            "ca_file": "/lab/site/ca.pem",
+            "sites": {
+                "production": {
+                    "url": "https://127.0.0.1:40001/sdk",
+                    "datastores": {"ds-production": "/lab/site/datastores/production"},
+                },
+                "dr": {
+                    "url": "https://127.0.0.1:40002/sdk",
+                    "datastores": {'odd "name" \\ é': "/lab/site/datastores/dr"},
+                },
+            },
+        }
+        file = tmp_path / "settings.toml"
+        file.write_text(practice.settings_text(manifest, tmp_path / "state"), encoding="utf-8")
+        return load_settings(file, {})
+
+    def test_are_settings_that_the_worker_takes(self, settings: Settings) -> None:
+        dr = settings.sites["dr"]
+
+        assert set(settings.sites) == {"production", "dr"}
+        assert dr.chain_members_complete
+        assert dr.tls is not None
+        assert dr.tls.ca_file == Path("/lab/site/ca.pem")
+        assert dr.datastores == {'odd "name" \\ é': Path("/lab/site/datastores/dr")}
+
+    def test_keep_the_state_on_the_workers_volume(self) -> None:
+        worker = SERVICES["worker"]
+        folder = Path(worker["environment"]["FAILBACK_SETTINGS"]).parent
+
+        assert f"worker-data:{folder}" in worker["volumes"]
+
+    def test_the_manifest_is_where_the_lab_is_watched_for_it(self) -> None:
+        assert str(practice.MANIFEST) in SERVICES["lab"]["healthcheck"]["test"]
+
+    def test_worker_has_time_to_hand_over(self, settings: Settings) -> None:
+        allowed = seconds(SERVICES["worker"]["stop_grace_period"])
+
+        assert allowed >= 2 * settings.graceful_shutdown.total_seconds()
 
 
 class TestBuildFiles:
