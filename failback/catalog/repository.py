@@ -20,6 +20,7 @@ from failback.catalog.records import (
     RunRecord,
     StepRecord,
 )
+from failback.catalog.schema import migrate
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import VmIdentity
@@ -32,7 +33,7 @@ def utc_now() -> datetime:
 
 
 class Catalog:
-    """Replicas, runs, steps, claims, leases and alarms. The schema is made by `schema.migrate`."""
+    """Replicas, runs, steps, claims, leases and alarms. The schema is made by `migrate`."""
 
     def __init__(
         self,
@@ -41,8 +42,13 @@ class Catalog:
         now: Callable[[], datetime] = utc_now,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> None:
+        self._url, self._busy_timeout_s = url, busy_timeout_s
         self.database = Database(url, busy_timeout_s)
         self._read, self._write, self._now = self.database.read, self.database.write, now
+
+    def migrate(self) -> None:
+        """Create the schema or bring it to this version; the errors of `schema.migrate`."""
+        migrate(self._url, busy_timeout_s=self._busy_timeout_s)
 
     def close(self) -> None:
         """Close the connections; a later call opens new ones."""
