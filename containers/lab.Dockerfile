@@ -15,7 +15,7 @@ RUN apt-get update \
  && apt-get install -y --no-install-recommends e2fsprogs \
  && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /lab failback \
- && install -d -o failback -g failback -m 0750 /lab
+ && install -d -o failback -g failback -m 0700 /lab
 COPY --from=build /out/failback-lab /usr/local/bin/failback-lab
 # Debian keeps these out of an ordinary user's PATH.
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin

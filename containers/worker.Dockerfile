@@ -30,7 +30,7 @@ RUN apt-get update \
 # they share a volume. A new volume takes its owner from the image's folder: catalog and ledgers
 # live in it.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/failback failback \
- && install -d -o failback -g failback -m 0750 /var/lib/failback
+ && install -d -o failback -g failback -m 0700 /var/lib/failback
 COPY --from=build /opt/failback /opt/failback
 COPY containers/healthcheck.py containers/practice.py /opt/failback/
 ENV PATH=/opt/failback/bin:$PATH \

@@ -277,6 +277,15 @@ class TestBuildFiles:
         for install in installs:
             assert "--require-hashes" in install or "--no-index --no-deps" in install
 
+    @dockerfiles
+    def test_data_folders_are_private(self, dockerfile: Path) -> None:
+        # A new volume takes its mode from here, and the worker refuses a state folder that others
+        # may enter.
+        runs = " ".join(rest for word, rest in instructions(dockerfile) if word == "RUN")
+        modes = re.findall(r"install -d .*?-m (\d+)", runs)
+
+        assert modes == ["0700"]
+
     def test_images_carry_the_version_of_the_project(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
