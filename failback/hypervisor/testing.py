@@ -11,11 +11,8 @@ the bytes and moves the file name, a hard power-off and a revert reset change tr
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from failback.contracts.vm import Disk, VmIdentity, VmView
@@ -24,87 +21,26 @@ from failback.errors import (
     OperationFailed,
     SettingsInvalid,
     SiteBusy,
-    SiteUnreachable,
-    SnapshotAmbiguous,
-    SnapshotMissing,
     TrackingUnusable,
     VmAmbiguous,
     VmChanged,
     VmNotFound,
 )
 from failback.hypervisor.ports import Beat
-from failback.hypervisor.testing_vm import FakeDisk, FakeSnapshot, FakeVm
+from failback.hypervisor.testing_site import Steering, check_mark
 
 BLOCK = 64 * 1024
 
 
-@dataclass
-class _Failure:
-    error: Exception
-    nth: int
-    times: int
-    applied: bool
-
-
-class FakeSite:
-    """One site. Set `down` to make every call fail as if nobody answered."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.vms: dict[str, FakeVm] = {}
-        self.down = False
-        self.calls: list[str] = []
-        self._failures: dict[str, list[_Failure]] = {}
-        self._lock = threading.RLock()
-        self._number = 100
-
-    def add_vm(
-        self,
-        name: str,
-        disks: Sequence[bytearray] = (),
-        power: PowerState = PowerState.OFF,
-        **fields: object,
-    ) -> VmIdentity:
-        """Add a VM; `fields` are further fields of FakeVm."""
-        number = self._next()
-        identity = VmIdentity(
-            site=self.name,
-            vcenter_uuid=f"vcenter-{self.name}",
-            moref=f"vm-{number}",
-            name=name,
-            instance_uuid=f"50 {self.name} {number}",
-            bios_uuid=f"42 {self.name} {number}",
-            path=f"[ds-{self.name}] {name}/{name}.vmx",
-        )
-        made = [
-            FakeDisk(2000 + unit, unit, f"[ds-{self.name}] {name}/disk{unit}.vmdk", data)
-            for unit, data in enumerate(disks)
-        ]
-        vm = FakeVm(identity, made, PowerState.OFF, **fields)  # type: ignore[arg-type]
-        for disk in made:
-            disk.tracking = int(vm.tracking)
-        vm.turn(power)
-        self.vms[identity.moref] = vm
-        return identity
-
-    def fail(
-        self, call: str, error: Exception, *, nth: int = 1, times: int = 1, applied: bool = False
-    ) -> None:
-        """Fail the nth call (from now on) of a method, `times` times in a row.
-
-        `applied`: the work is done first, so that only the reply is lost.
-        """
-        with self._lock:
-            self._failures.setdefault(call, []).append(_Failure(error, nth, times, applied))
-
-    # The port
+class FakeSite(Steering):
+    """One site, as the port shows it; how a test steers it is in the base class."""
 
     def ping(self) -> str:
-        with self._call("ping"):
+        with self.call("ping"):
             return "In-memory site 1.0"
 
     def find(self, name_or_path: str) -> VmIdentity:
-        with self._call("find"):
+        with self.call("find"):
             found = [
                 vm.identity
                 for vm in self.vms.values()
@@ -117,25 +53,25 @@ class FakeSite:
         return found[0]
 
     def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
-        with self._call("read"):
+        with self.call("read"):
             return [self.vm(vm).view() for vm in vms]
 
     def snapshot_disks(self, vm: VmIdentity, snapshot: str) -> tuple[Disk, ...]:
-        with self._call("snapshot_disks"):
-            return self._snapshot(self.vm(vm), snapshot).disks
+        with self.call("snapshot_disks"):
+            return self.snapshot(self.vm(vm), snapshot).disks
 
     def power_mark(self, vm: VmIdentity) -> str | None:
-        with self._call("power_mark"):
+        with self.call("power_mark"):
             found = self.vm(vm)
             return f"event:{found.power_ons} boot:{found.booted_at or '-'}"
 
     def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
-        with self._call("missing_privileges"):
+        with self.call("missing_privileges"):
             return tuple(p for p in privileges if p in self.vm(vm).missing_privileges)
 
     def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:
         """Idempotent because a guest that is off is not asked."""
-        with self._call("shut_down_guest"):
+        with self.call("shut_down_guest"):
             found = self.vm(vm)
             if found.power is not PowerState.ON or not found.tools:
                 return False
@@ -146,7 +82,7 @@ class FakeSite:
 
     def power_off(self, vm: VmIdentity, beat: Beat) -> None:
         """Idempotent because a VM that is off is left alone."""
-        with self._call("power_off"):
+        with self.call("power_off"):
             found = self.vm(vm)
             if found.power is not PowerState.OFF:
                 beat()
@@ -154,7 +90,7 @@ class FakeSite:
 
     def power_on(self, vm: VmIdentity, beat: Beat) -> None:
         """Idempotent because a VM that is on is left alone."""
-        with self._call("power_on"):
+        with self.call("power_on"):
             found = self.vm(vm)
             if found.power is PowerState.ON:
                 return
@@ -165,51 +101,51 @@ class FakeSite:
 
     def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:
         """Idempotent because a snapshot of this name is returned instead of a second one."""
-        with self._call("create_snapshot"):
+        with self.call("create_snapshot"):
             found = self.vm(vm)
-            existing = self._named(found, name)
+            existing = self.named(found, name)
             if existing is not None:
                 return existing.shown.moref
             beat()
-            return found.freeze(f"snapshot-{self._next()}", name, description)
+            return found.freeze(f"snapshot-{self.next_number()}", name, description)
 
     def revert_to_snapshot(self, vm: VmIdentity, snapshot: str, mark: str, beat: Beat) -> None:
         """Idempotent because reverting again gives the same content."""
-        with self._call("revert_to_snapshot"):
+        with self.call("revert_to_snapshot"):
             found = self.vm(vm)
-            to = self._snapshot(found, snapshot)
-            _check_mark(found, to, mark)
+            to = self.snapshot(found, snapshot)
+            check_mark(found, to, mark)
             beat()
             found.revert(to)
 
     def remove_snapshot(self, vm: VmIdentity, name: str, mark: str, beat: Beat) -> bool:
         """Idempotent because a snapshot that is gone counts as removed."""
-        with self._call("remove_snapshot"):
+        with self.call("remove_snapshot"):
             found = self.vm(vm)
-            existing = self._named(found, name)
+            existing = self.named(found, name)
             if existing is None:
                 return False
-            _check_mark(found, existing, mark)
+            check_mark(found, existing, mark)
             beat()
             found.remove(existing)
             return True
 
     def set_change_tracking(self, vm: VmIdentity, enabled: bool, beat: Beat) -> bool:
         """Idempotent because the current setting is read first."""
-        with self._call("set_change_tracking"):
+        with self.call("set_change_tracking"):
             found = self.vm(vm)
             if found.tracking is enabled:
                 return False
             beat()
-            found.track(enabled, self._next())
+            found.track(enabled, self.next_number())
             return True
 
     def changed_areas(
         self, vm: VmIdentity, snapshot: str, disk: Disk, since: str, beat: Beat
     ) -> Iterator[tuple[int, int]]:
-        with self._call("changed_areas"):
+        with self.call("changed_areas"):
             found = self.vm(vm)
-            frozen = self._snapshot(found, snapshot)
+            frozen = self.snapshot(found, snapshot)
             live = next(d for d in found.disks if d.key == disk.key)
             now, before = frozen.contents[disk.key], live.past.get(since)
             same = (disk.change_id or "").rpartition("/")[0] == since.rpartition("/")[0]
@@ -222,7 +158,7 @@ class FakeSite:
 
     def grow_disk(self, vm: VmIdentity, disk_key: int, capacity_bytes: int, beat: Beat) -> None:
         """Idempotent because a disk that is large enough is left alone."""
-        with self._call("grow_disk"):
+        with self.call("grow_disk"):
             found = self.vm(vm)
             disk = next((d for d in found.disks if d.key == disk_key), None)
             if disk is None:
@@ -236,19 +172,19 @@ class FakeSite:
             disk.track(reset=True)
 
     def get_attribute(self, vm: VmIdentity, name: str) -> str:
-        with self._call("get_attribute"):
+        with self.call("get_attribute"):
             return self.vm(vm).attributes.get(name, "")
 
     def set_attribute(self, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
         """Idempotent because setting it again gives the same value."""
-        with self._call("set_attribute"):
+        with self.call("set_attribute"):
             found = self.vm(vm)
             if found.attributes.get(name, "") != value:
                 beat()
                 found.attributes[name] = value
 
     def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:
-        with self._call("settle"):
+        with self.call("settle"):
             found = self.vm(vm)
         waited, deadline = "", time.monotonic() + timeout.total_seconds()
         while found.open_task:
@@ -258,54 +194,6 @@ class FakeSite:
             beat()
             time.sleep(0.01)
         return waited
-
-    # Behind the port
-
-    def vm(self, vm: VmIdentity) -> FakeVm:
-        """The VM itself, for a test to look into or change."""
-        found = self.vms.get(vm.moref)
-        if found is None:
-            raise VmNotFound(f"{vm} is not in the inventory any more.", "Find it again.")
-        if found.identity.instance_uuid != vm.instance_uuid:
-            raise VmChanged(f"{vm} is now another VM.", "Register it anew.")
-        return found
-
-    def _named(self, vm: FakeVm, name: str) -> FakeSnapshot | None:
-        found = [s for s in vm.snapshots if s.shown.name == name]
-        if len(found) > 1:
-            raise SnapshotAmbiguous(f"{vm.identity} has two snapshots {name}.", "Remove one.")
-        return found[0] if found else None
-
-    def _snapshot(self, vm: FakeVm, snapshot: str) -> FakeSnapshot:
-        for found in vm.snapshots:
-            if found.shown.moref == snapshot:
-                return found
-        raise SnapshotMissing(f"Snapshot {snapshot} of {vm.identity} is gone.", "Find out why.")
-
-    @contextmanager
-    def _call(self, name: str) -> Iterator[None]:
-        with self._lock:
-            self.calls.append(name)
-            if self.down:
-                raise SiteUnreachable(f"Site {self.name} did not answer.", "It is tried again.")
-            failure = self._due(name)
-            if failure is not None and not failure.applied:
-                raise failure.error
-            yield
-            if failure is not None:
-                raise failure.error
-
-    def _due(self, call: str) -> _Failure | None:
-        for failure in self._failures.get(call, []):
-            failure.nth -= 1
-            if -failure.times < failure.nth <= 0:
-                return failure
-        return None
-
-    def _next(self) -> int:
-        with self._lock:
-            self._number += 1
-            return self._number
 
 
 class FakeSites:
@@ -323,8 +211,3 @@ class FakeSites:
         if name not in self._sites:
             raise SettingsInvalid(f"The settings have no site {name}.", "Add it.")
         return self._sites[name]
-
-
-def _check_mark(vm: FakeVm, snapshot: FakeSnapshot, mark: str) -> None:
-    if not mark or mark not in snapshot.shown.description:
-        raise VmChanged(f"A snapshot of {vm.identity} carries another mark.", "Check who made it.")

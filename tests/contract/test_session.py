@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,17 @@ from failback.errors import (
     SettingsInvalid,
     SiteBusy,
     SiteUnreachable,
+    VmAmbiguous,
     VmChanged,
     VmNotFound,
 )
 from failback.hypervisor.ports import Sites
+from failback.hypervisor.vsphere.inventory import vm_ref
+from failback.hypervisor.vsphere.properties import read_object
 from failback.hypervisor.vsphere.sites import VsphereSite, VsphereSites
 from tests.contract.backends import Beats
-from tests.contract.conftest import QUICK, SITE
-from tests.helpers.lab import LabHandle
+from tests.contract.conftest import QUICK, SITE, WORLD
+from tests.helpers.lab import LabHandle, start_lab
 
 Open = Callable[..., VsphereSite]
 
@@ -295,8 +300,6 @@ def test_a_running_task_of_an_earlier_attempt_is_joined(
 
 
 def test_settle_waits_for_an_open_task(lab: LabHandle, site: VsphereSite, beats: Beats) -> None:
-    from datetime import timedelta
-
     vm = site.find("off")
     lab.control.fault("task-delay", method="PowerOnVM_Task", seconds=1.0, count=1)
     on = threading.Thread(target=site.power_on, args=(vm, Beats()))
@@ -362,3 +365,54 @@ def test_changed_areas_are_read_page_by_page(
         )
     )
     assert areas == [(0, 65536), (3 * 65536, 131072), (9 * 65536, 65536), (15 * 65536, 65536)]
+
+
+def test_a_name_that_two_vms_have_is_ambiguous(tmp_path: Path, beats: Beats) -> None:
+    with (
+        start_lab(WORLD, tmp_path, "--plain") as lab,
+        VsphereSites([lab.connection(SITE)], QUICK) as sites,
+    ):
+        site = sites.site(SITE)
+        first, second = site.find("off"), site.find("on")
+        session = site._session
+        # Names are unique within one folder only.
+        parent = read_object(session, vm_ref(second), ("parent",)).get("parent")
+        folder = session.mutate(parent, "CreateFolder", "sub", beat=beats)
+        session.mutate(folder, "MoveIntoFolder_Task", [vm_ref(second)], beat=beats)
+        site.settle(second, timedelta(seconds=10), beats)
+        session.mutate(vm_ref(second), "Rename_Task", "off", beat=beats)
+        while site.find(second.moref).name != "off":
+            time.sleep(0.01)
+        with pytest.raises(VmAmbiguous, match=f"{first.moref}.*{second.moref}"):
+            site.find("off")
+        assert site.find("/DC0/vm/off").moref == first.moref
+        assert site.find("/DC0/vm/sub/off").moref == second.moref
+
+
+def test_a_guest_shutdown_with_a_lost_reply_is_asked_once_more_at_most(
+    lab: LabHandle, site: VsphereSite, beats: Beats
+) -> None:
+    vm = site.find("on")
+    lab.control.fault("drop-after", method="ShutdownGuest", count=1)
+    with suppress(SiteUnreachable):
+        site.shut_down_guest(vm, beats)
+    while site.read([vm])[0].power is not PowerState.OFF:
+        time.sleep(0.01)
+    assert site.shut_down_guest(vm, beats) is False
+    assert lab.control.calls(SITE)["ShutdownGuest"] == 1
+
+
+def test_a_guest_without_tools_is_not_asked(
+    lab: LabHandle, site: VsphereSite, beats: Beats
+) -> None:
+    vm = site.find("on")
+    lab.control.fault("fault", method="ShutdownGuest", fault="ToolsUnavailable", count=1)
+    assert site.shut_down_guest(vm, beats) is False
+    lab.control.fault("fault", method="ShutdownGuest", fault="GenericVmConfigFault", count=1)
+    assert site.shut_down_guest(vm, beats) is False
+    lab.control.fault("fault", method="ShutdownGuest", fault="NoPermission", count=1)
+    with pytest.raises(PrivilegeMissing):
+        site.shut_down_guest(vm, beats)
+    lab.control.post(f"/sites/{SITE}/vms/on/guest/config", tools=False)
+    assert site.shut_down_guest(vm, beats) is False
+    assert site.read([vm])[0].power is PowerState.ON

@@ -209,8 +209,12 @@ class Tasks:
         """After a lost reply: the end of the task it started, None when there is no trace."""
         for elapsed in self.polling.turns(beat):
             for task in self.recent(vm, beat):
-                if moref(task.ref) not in known and job.operation.fits(task):
-                    return self.wait(vm, task.ref, beat)
+                if moref(task.ref) in known or not job.operation.fits(task):
+                    continue
+                ended = self.wait(vm, task.ref, beat)
+                if ended.fault is not None or job.done is None or job.done():
+                    return ended
+                known.add(moref(task.ref))  # somebody else's, of the same kind
             if job.done is not None and job.done():
                 return Ended()
             if elapsed >= self.polling.lost_look_s:
@@ -218,6 +222,8 @@ class Tasks:
         raise AssertionError("unreachable")
 
     def _wait_for_all(self, vm: VmIdentity, beat: Beat) -> None:
+        # Even when the task in the way is not listed: asking again at once would change nothing.
+        self.polling.sleep(self.polling.first_s)
         for task in self.recent(vm, beat):
             if task.get("info.state") in _OPEN:
                 self.wait(vm, task.ref, beat)
