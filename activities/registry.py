@@ -19,11 +19,13 @@ from activities.power import PowerActivities
 from activities.snapshots import SnapshotActivities
 from activities.transfer import TransferActivities
 from activities.verify import VerifyActivities
+from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.contracts.plan import Tuning
 from failback.disks.copier import CopyOptions
 from failback.disks.ledger import LedgerStore
+from failback.disks.supervisor import boot_id
 from failback.disks.throttle import Throttle
 from failback.hypervisor.ports import Sites
 from failback.hypervisor.vsphere.sites import VsphereSites
@@ -56,8 +58,8 @@ class Rooms:
 
 def build(settings: Settings) -> Activities:
     """Adapters out of settings; raises SettingsInvalid, CatalogUnavailable, StateConflict."""
+    schema.migrate(settings.catalog_url)
     catalog = Catalog(settings.catalog_url)
-    catalog.migrate()
     catalog.register_mover_host(host_id())
     sites = VsphereSites([site.connection(name) for name, site in settings.sites.items()])
     bandwidth = settings.transfer.bandwidth_bytes_per_s
@@ -134,6 +136,8 @@ def mover(rooms: Rooms) -> list[Callable[..., Any]]:
 
 
 def host_id() -> str:
-    """Identity of this host: the fence is a lock of one kernel, so a catalog has one mover host."""
+    """`<machine id>/<boot id>`: the fence is a lock of one kernel, so a catalog in a file has one
+    mover host."""
     machine = Path("/etc/machine-id")
-    return machine.read_text().strip() if machine.exists() else socket.gethostname()
+    known = machine.read_text().strip() if machine.exists() else ""
+    return f"{known or socket.gethostname()}/{boot_id()}"

@@ -1,0 +1,155 @@
+"""Preflight changes nothing but claims, and gives them back; drift and probes only read."""
+
+from __future__ import annotations
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from failback.contracts.operations import (
+    CheckDrift,
+    Preflight,
+    PreflightResult,
+    Probe,
+    RunRef,
+    TargetGuard,
+)
+from failback.contracts.start import StartRequest
+from failback.contracts.words import PowerState, ReplicaState, StepName
+from tests.activity.world import MIB, World, random_bytes, write_disk
+
+
+def preflight(world: World, run_id: str = "run-1", **request: object) -> PreflightResult:
+    argument = Preflight(
+        run=RunRef(run_id=run_id, replica="web01"),
+        step=StepName.PREFLIGHT,
+        request=StartRequest.model_validate({"replica": "web01", **request}),
+    )
+    result: PreflightResult = world.run("preflight", argument, attempt=3)
+    return result
+
+
+@pytest.fixture
+def mapped(world: World) -> World:
+    """Disks that the mover can see."""
+    for site, vm in ((world.production, world.target), (world.dr, world.replica)):
+        for disk in site.vm(vm).disks:
+            disk.file = write_disk(world.root / site.name, "disk0", random_bytes(1, MIB))
+    return world
+
+
+def test_a_healthy_pair_gets_a_plan_and_keeps_its_claims(mapped: World) -> None:
+    first, second = preflight(mapped), preflight(mapped)
+
+    assert first == second
+    assert first.plan is not None
+    assert [str(pair.address) for pair in first.plan.pairs] == ["scsi0:0"]
+    assert first.plan.replica_power is PowerState.ON
+    assert {claim.object.split(":")[0] for claim in mapped.catalog.claims()} == {"replica", "vm"}
+    assert len(mapped.catalog.claims()) == 3
+
+
+def test_a_refusal_gives_the_claims_back(mapped: World) -> None:
+    mapped.production.vm(mapped.target).turn(PowerState.ON)
+
+    result = preflight(mapped)
+
+    assert result.plan is None
+    assert [finding.code for finding in result.findings] == ["TARGET_RUNS"]
+    assert mapped.catalog.claims() == ()
+
+
+def test_a_second_run_of_the_same_replica_is_refused_and_takes_nothing(mapped: World) -> None:
+    assert preflight(mapped).plan is not None
+    before = mapped.catalog.claims()
+
+    result = preflight(mapped, "run-2")
+
+    assert [finding.code for finding in result.findings] == ["CLAIM_HELD"]
+    assert "run-1" in result.findings[0].message
+    assert mapped.catalog.claims() == before
+
+
+def test_an_unknown_replica_is_refused(world: World) -> None:
+    argument = Preflight(
+        run=RunRef(run_id="run-9", replica="nobody"),
+        step=StepName.PREFLIGHT,
+        request=StartRequest(replica="nobody"),
+    )
+
+    result = world.run("preflight", argument)
+
+    assert [finding.code for finding in result.findings] == ["REPLICA_UNKNOWN"]
+
+
+def test_an_unreachable_site_is_refused_after_a_few_tries(world: World) -> None:
+    world.dr.down = True
+    argument = Preflight(**world.head(StepName.PREFLIGHT), request=StartRequest(replica="web01"))
+
+    with pytest.raises(ApplicationError):
+        world.run("preflight", argument, attempt=1)
+    result = world.run("preflight", argument, attempt=3)
+
+    assert [finding.code for finding in result.findings] == ["SITE_UNREACHABLE"]
+    assert world.catalog.claims() == ()
+
+
+def test_disks_that_the_mover_cannot_see_are_refused(world: World) -> None:
+    result = preflight(world)
+
+    assert {finding.code for finding in result.findings} == {"DISK_NOT_OPENABLE"}
+    assert world.catalog.get_replica("web01").state is ReplicaState.FAILOVER
+
+
+def guard(world: World) -> TargetGuard:
+    view = world.production.vm(world.target).view()
+    return TargetGuard(
+        target=world.target,
+        snapshot=view.current_snapshot,
+        power_mark=world.production.power_mark(world.target),
+        files=tuple(disk.file for disk in view.disks),
+    )
+
+
+def drift(world: World, before: PreflightResult, held: TargetGuard) -> str:
+    assert before.plan is not None
+    argument = CheckDrift(**world.head(StepName.CHECK_DRIFT), plan=before.plan, guard=held)
+    try:
+        return str(world.run("check_drift", argument).evidence)
+    except ApplicationError as error:
+        assert error.type == "VmChanged" and error.non_retryable
+        return error.message
+
+
+def test_an_untouched_pair_has_not_drifted(mapped: World) -> None:
+    assert drift(mapped, preflight(mapped), guard(mapped)) == "both VMs are as planned"
+
+
+@pytest.mark.parametrize("touch", ["ran", "runs", "snapshot", "disk"])
+def test_a_target_touched_behind_our_back_is_noticed(mapped: World, touch: str) -> None:
+    before, held = preflight(mapped), guard(mapped)
+    vm = mapped.production.vm(mapped.target)
+    if touch in ("ran", "runs"):
+        vm.turn(PowerState.ON)
+        if touch == "ran":
+            vm.turn(PowerState.OFF)
+    elif touch == "snapshot":
+        mapped.production.create_snapshot(mapped.target, "somebody's", "", lambda: None)
+    else:
+        vm.disks[0].file = "[ds-production] other.vmdk"
+
+    assert drift(mapped, before, held).startswith("TARGET_DRIFTED")
+
+
+def test_a_replica_disk_that_grew_is_noticed(mapped: World) -> None:
+    before, held = preflight(mapped), guard(mapped)
+    mapped.dr.vm(mapped.replica).disks[0].data.extend(bytes(MIB))
+
+    assert drift(mapped, before, held).startswith("REPLICA_DRIFTED")
+
+
+def test_a_probe_says_whether_the_sites_answer(world: World) -> None:
+    argument = Probe(**world.head(StepName.SETTLE), sites=("production", "dr"))
+
+    assert world.run("probe", argument).reachable is True
+    world.dr.down = True
+    assert world.run("probe", argument).reachable is False

@@ -1,0 +1,143 @@
+"""Powering off and on: every way, twice, and after a lost reply."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from failback.contracts.operations import PowerOff, PowerOn, PowerOnResult
+from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState, StepName
+from failback.errors import SiteUnreachable
+from tests.activity.world import World
+
+STEP = StepName.POWER_OFF_REPLICA
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def off(world: World, **more: object) -> PowerOff:
+    return PowerOff.model_validate({**world.head(STEP), "vm": world.replica, **more})
+
+
+def on(world: World, **more: object) -> PowerOn:
+    fields = {**world.head(StepName.POWER_ON_TARGET), "vm": world.target}
+    return PowerOn.model_validate({**fields, "must_be_off": (world.replica,), **more})
+
+
+def test_a_guest_with_tools_is_shut_down_and_a_repeat_finds_it_off(world: World) -> None:
+    first = world.run("power_off", off(world))
+    second = world.run("power_off", off(world))
+
+    assert first.way is PowerOffWay.GUEST_SHUTDOWN
+    assert second.way is PowerOffWay.ALREADY_OFF
+    assert first.power_mark == second.power_mark is not None
+    assert world.dr.calls.count("power_off") == 0
+
+
+def test_a_guest_without_tools_is_powered_off_hard(world: World) -> None:
+    world.dr.vm(world.replica).tools = False
+
+    assert world.run("power_off", off(world)).way is PowerOffWay.HARD
+
+
+def test_a_guest_that_ignores_the_shutdown_is_forced_after_the_timeout(world: World) -> None:
+    world.dr.vm(world.replica).ignores_shutdown = True
+
+    result = world.run("power_off", off(world, guest_timeout=timedelta(seconds=0.2)))
+
+    assert result.way is PowerOffWay.HARD
+    assert "did not shut down within" in result.evidence
+
+
+def test_the_guest_timeout_counts_from_the_first_attempt(world: World) -> None:
+    world.dr.vm(world.replica).ignores_shutdown = True
+    argument = off(world, guest_timeout=timedelta(hours=1), on_guest_timeout="stop")
+    key = (argument.run.run_id, STEP.value, f"{world.replica} guest shutdown 77")
+    first = world.catalog.step_intent(*key, mark="", at=LONG_AGO)
+    assert first == LONG_AGO
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", argument, activity_id="77", attempt=2)
+
+    assert caught.value.type == "GuestShutdownTimeout"
+    assert caught.value.non_retryable
+    assert world.dr.vm(world.replica).power is PowerState.ON
+
+
+@pytest.mark.parametrize("policy", [GuestTimeoutPolicy.STOP, GuestTimeoutPolicy.UNDO])
+def test_other_policies_leave_the_guest_running(world: World, policy: GuestTimeoutPolicy) -> None:
+    world.dr.vm(world.replica).ignores_shutdown = True
+    argument = off(world, guest_timeout=timedelta(seconds=0.1), on_guest_timeout=policy)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", argument)
+
+    assert caught.value.type == "GuestShutdownTimeout"
+    assert world.dr.vm(world.replica).power is PowerState.ON
+
+
+def test_a_suspended_vm_needs_consent(world: World) -> None:
+    world.dr.vm(world.replica).power = PowerState.SUSPENDED
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world))
+    result = world.run("power_off", off(world, accept_suspended=True))
+
+    assert caught.value.type == "ConsentMissing"
+    assert (result.was, result.way) == (PowerState.SUSPENDED, PowerOffWay.HARD)
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_lost_reply_of_the_shutdown_is_survived(world: World, applied: bool) -> None:
+    world.dr.fail("shut_down_guest", SiteUnreachable("The wire was cut."), applied=applied)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world), activity_id="5")
+    result = world.run("power_off", off(world), activity_id="5", attempt=2)
+
+    assert caught.value.type == "SiteUnreachable"
+    assert not caught.value.non_retryable
+    assert world.dr.vm(world.replica).power is PowerState.OFF
+    expected = PowerOffWay.ALREADY_OFF if applied else PowerOffWay.GUEST_SHUTDOWN
+    assert result.way is expected
+
+
+def test_nothing_is_powered_on_while_the_other_copy_runs(world: World) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_on", on(world))
+
+    assert caught.value.type == "SplitBrain"
+    assert caught.value.non_retryable
+    assert world.production.vm(world.target).power is PowerState.OFF
+
+
+def test_power_on_twice_is_one_power_on(world: World) -> None:
+    world.dr.vm(world.replica).power = PowerState.OFF
+
+    first: PowerOnResult = world.run("power_on", on(world))
+    second: PowerOnResult = world.run("power_on", on(world))
+
+    assert "is powered on" in first.evidence
+    assert "on already" in second.evidence
+    assert world.production.vm(world.target).power_ons == 1
+
+
+def test_an_unreachable_other_site_stops_the_power_on_until_somebody_attests(world: World) -> None:
+    world.dr.down = True
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_on", on(world))
+    assert caught.value.type == "SiteUnreachable"
+    assert "attest_off" in caught.value.message
+    assert world.production.vm(world.target).power is PowerState.OFF
+
+    world.run("power_on", on(world, attest_off=("web01-replica",)))
+    assert world.production.vm(world.target).power is PowerState.ON
+
+
+def test_an_attestation_does_not_outweigh_what_can_be_read(world: World) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_on", on(world, attest_off=("web01-replica",)))
+
+    assert caught.value.type == "SplitBrain"

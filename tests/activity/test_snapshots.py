@@ -1,0 +1,292 @@
+"""Snapshots: protected once, restored exactly, never taken from somebody else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from failback.contracts.operations import (
+    CleanTarget,
+    ProtectTarget,
+    RemoveSnapshot,
+    RestoreReplica,
+    RestoreTarget,
+    SnapshotReplica,
+)
+from failback.contracts.vm import DiskPair
+from failback.contracts.words import PowerState, StepName
+from failback.errors import SiteUnreachable
+from tests.activity.world import MIB, World
+
+NAME = "failback/run-1/target"
+
+
+def protect(world: World, **more: Any) -> ProtectTarget:
+    disk = world.production.vm(world.target).view().disks[0]
+    pair = DiskPair(
+        address=disk.address,
+        replica_key=disk.key,
+        target_key=disk.key,
+        capacity_bytes=more.pop("capacity", MIB),
+        target_capacity_bytes=MIB,
+    )
+    return ProtectTarget(**world.head(), target=world.target, pairs=(pair,), **more)
+
+
+def freeze(world: World, purpose: str = "read-1", **more: Any) -> SnapshotReplica:
+    head = world.head(StepName.FREEZE_REPLICA)
+    return SnapshotReplica(**head, replica=world.replica, purpose=purpose, **more)
+
+
+def names(world: World, which: str = "target") -> list[str]:
+    site, vm = (world.production, world.target) if which == "target" else (world.dr, world.replica)
+    return [snapshot.name for snapshot in site.vm(vm).view().snapshots]
+
+
+def test_protecting_twice_makes_one_snapshot_and_names_the_leaf(world: World) -> None:
+    first = world.run("protect_target", protect(world))
+    second = world.run("protect_target", protect(world))
+
+    assert first.snapshot == second.snapshot
+    assert names(world) == [NAME]
+    assert first.disks == world.production.vm(world.target).view().disks
+    assert world.production.vm(world.target).attributes["failback.state"] == "incomplete run-1"
+
+
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_lost_reply_of_the_snapshot_makes_one_snapshot(world: World, applied: bool) -> None:
+    world.production.fail("create_snapshot", SiteUnreachable("Cut."), applied=applied)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("protect_target", protect(world), activity_id="9")
+    world.run("protect_target", protect(world), activity_id="9", attempt=2)
+
+    assert not caught.value.non_retryable
+    assert names(world) == [NAME]
+
+
+def test_tracking_is_off_while_we_write(world: World) -> None:
+    world.production.vm(world.target).tracking = True
+
+    world.run("protect_target", protect(world))
+
+    assert world.production.vm(world.target).tracking is False
+
+
+def test_a_running_target_is_not_protected(world: World) -> None:
+    world.production.vm(world.target).power = PowerState.ON
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("protect_target", protect(world))
+
+    assert caught.value.type == "VmChanged"
+    assert names(world) == []
+
+
+def test_a_smaller_target_disk_grows_before_the_snapshot(world: World) -> None:
+    result = world.run("protect_target", protect(world, capacity=2 * MIB))
+
+    assert result.disks[0].capacity_bytes == 2 * MIB
+
+
+def test_freezing_twice_is_one_snapshot_with_change_ids(world: World) -> None:
+    first = world.run("snapshot_replica", freeze(world, enable_tracking=True))
+    second = world.run("snapshot_replica", freeze(world, enable_tracking=True))
+
+    assert first.snapshot == second.snapshot
+    assert first.tracking
+    assert all(disk.change_id for disk in first.disks)
+
+
+def test_the_protective_snapshot_is_refused_while_the_replica_runs(world: World) -> None:
+    with pytest.raises(ApplicationError) as caught:
+        world.run("snapshot_replica", freeze(world, "protective"))
+
+    assert caught.value.type == "VmChanged"
+
+
+def test_removing_the_read_snapshot_twice_leaves_others_alone(world: World) -> None:
+    site = world.dr
+    site.create_snapshot(world.replica, "somebody's", "", lambda: None)
+    world.run("snapshot_replica", freeze(world))
+    argument = RemoveSnapshot(
+        **world.head(StepName.UNFREEZE_REPLICA), vm=world.replica, purpose="read-1"
+    )
+
+    first = world.run("remove_snapshot", argument)
+    second = world.run("remove_snapshot", argument)
+
+    assert names(world, "replica") == ["somebody's"]
+    assert first.evidence.endswith("removed")
+    assert second.evidence.endswith("was gone")
+
+
+def test_a_snapshot_of_our_name_without_our_mark_is_not_removed(world: World) -> None:
+    world.dr.create_snapshot(world.replica, "failback/run-1/read-1", "not ours", lambda: None)
+    argument = RemoveSnapshot(
+        **world.head(StepName.UNFREEZE_REPLICA), vm=world.replica, purpose="read-1"
+    )
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("remove_snapshot", argument)
+
+    assert caught.value.type == "VmChanged"
+    assert names(world, "replica") == ["failback/run-1/read-1"]
+
+
+def restore_target(world: World, snapshot: str | None, **more: Any) -> RestoreTarget:
+    head = world.head(StepName.UNDO_PROTECT_TARGET)
+    return RestoreTarget(**head, target=world.target, snapshot=snapshot, **more)
+
+
+def test_undo_gives_the_target_its_bytes_back_and_repeats_harmlessly(world: World) -> None:
+    vm = world.production.vm(world.target)
+    vm.disks[0].data[:4] = b"old!"
+    vm.tracking = True
+    protected = world.run("protect_target", protect(world))
+    vm.disks[0].data[:4] = b"new!"
+    argument = restore_target(world, protected.snapshot, tracking_was=True)
+
+    first = world.run("restore_target", argument)
+    second = world.run("restore_target", argument)
+
+    assert bytes(vm.disks[0].data[:4]) == b"old!"
+    assert names(world) == []
+    assert vm.tracking is True
+    assert not vm.attributes.get("failback.state")
+    assert "reverted to" in first.evidence
+    assert second.evidence == "reverted earlier"
+
+
+@pytest.mark.parametrize("call", ["revert_to_snapshot", "remove_snapshot", "set_change_tracking"])
+@pytest.mark.parametrize("applied", [True, False])
+def test_a_restore_cut_off_anywhere_ends_in_the_same_state(
+    world: World, call: str, applied: bool
+) -> None:
+    vm = world.production.vm(world.target)
+    vm.disks[0].data[:4] = b"old!"
+    protected = world.run("protect_target", protect(world))
+    vm.disks[0].data[:4] = b"new!"
+    argument = restore_target(world, protected.snapshot)
+    world.production.fail(call, SiteUnreachable("Cut."), applied=applied)
+
+    with pytest.raises(ApplicationError):
+        world.run("restore_target", argument, activity_id="8")
+    world.run("restore_target", argument, activity_id="8", attempt=2)
+
+    assert bytes(vm.disks[0].data[:4]) == b"old!"
+    assert names(world) == []
+
+
+def test_a_recorded_snapshot_that_is_gone_is_not_taken_for_restored(world: World) -> None:
+    protected = world.run("protect_target", protect(world))
+    world.production.remove_snapshot(world.target, NAME, "run-1", lambda: None)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("restore_target", restore_target(world, protected.snapshot))
+    accepted = world.run(
+        "restore_target", restore_target(world, protected.snapshot, accept_not_restored=True)
+    )
+
+    assert caught.value.type == "TargetNotRestorable"
+    assert "accept_target_not_restored" in caught.value.message
+    assert "accepted by the operator" in accepted.evidence
+
+
+def test_a_step_that_never_reported_is_found_by_its_mark(world: World) -> None:
+    vm = world.production.vm(world.target)
+    vm.disks[0].data[:4] = b"old!"
+    world.run("protect_target", protect(world))
+    vm.disks[0].data[:4] = b"new!"
+
+    world.run("restore_target", restore_target(world, None))
+
+    assert bytes(vm.disks[0].data[:4]) == b"old!"
+    assert names(world) == []
+
+
+def restore_replica(world: World, snapshot: str, mark: str | None, content: str = "") -> Any:
+    return RestoreReplica(
+        **world.head(StepName.UNDO_PROTECT_REPLICA),
+        replica=world.replica,
+        snapshot=snapshot,
+        power_mark=mark,
+        content=content,
+    )
+
+
+def protected_replica(world: World) -> tuple[str, str | None]:
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    result = world.run("snapshot_replica", freeze(world, "protective"))
+    return result.snapshot, result.power_mark
+
+
+def test_an_unused_replica_is_reverted_and_a_repeat_is_harmless(world: World) -> None:
+    argument = restore_replica(world, *protected_replica(world))
+
+    world.run("restore_replica", argument)
+    again = world.run("restore_replica", argument)
+
+    assert names(world, "replica") == []
+    assert "nothing to revert" in again.evidence
+
+
+@pytest.mark.parametrize("still_on", [True, False])
+def test_a_replica_that_somebody_used_is_never_reverted_unasked(
+    world: World, still_on: bool
+) -> None:
+    snapshot, mark = protected_replica(world)
+    vm = world.dr.vm(world.replica)
+    vm.turn(PowerState.ON)
+    vm.disks[0].data[:4] = b"mine"
+    if not still_on:
+        vm.turn(PowerState.OFF)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("restore_replica", restore_replica(world, snapshot, mark))
+    assert caught.value.type == "ReplicaUsed"
+    assert bytes(vm.disks[0].data[:4]) == b"mine"
+
+    world.run("restore_replica", restore_replica(world, snapshot, mark, "keep"))
+    assert bytes(vm.disks[0].data[:4]) == b"mine"
+    assert names(world, "replica") == []
+
+
+def test_revert_on_request_loses_what_was_written_since(world: World) -> None:
+    snapshot, mark = protected_replica(world)
+    vm = world.dr.vm(world.replica)
+    vm.turn(PowerState.ON)
+    vm.disks[0].data[:4] = b"mine"
+
+    world.run("restore_replica", restore_replica(world, snapshot, mark, "revert"))
+
+    assert bytes(vm.disks[0].data[:4]) == bytes(4)
+    assert vm.power is PowerState.OFF
+
+
+def test_unreadable_power_events_are_a_doubt(world: World) -> None:
+    snapshot, _ = protected_replica(world)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("restore_replica", restore_replica(world, snapshot, None))
+
+    assert "cannot be read" in caught.value.message
+
+
+def test_cleanup_after_commit_leaves_nothing_of_ours(world: World) -> None:
+    vm = world.production.vm(world.target)
+    vm.tracking = True
+    world.run("protect_target", protect(world))
+    vm.turn(PowerState.ON)
+    argument = CleanTarget(
+        **world.head(StepName.CLEAN_TARGET), target=world.target, tracking_was=True
+    )
+
+    world.run("clean_target", argument)
+    world.run("clean_target", argument)
+
+    assert names(world) == []
+    assert vm.tracking is True
+    assert not vm.attributes.get("failback.state")

@@ -1,0 +1,232 @@
+"""Moving and verifying bytes through real exporters, behind the real edge."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from temporalio.exceptions import ApplicationError, CancelledError
+
+from activities.disks import disk_id
+from activities.edge import disk_lease
+from failback.contracts.operations import (
+    CalculateDifference,
+    DifferencePlan,
+    Settle,
+    TransportChanges,
+    Verify,
+)
+from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
+from failback.contracts.words import Method, StepName
+from failback.disks.ledger import LedgerIdentity
+from failback.disks.plan import Extent, TransferPlan
+from tests.activity.world import MIB, World, random_bytes, write_disk
+
+SIZE = 2 * MIB + 512
+SEGMENT = 256 * 1024
+
+
+def files(world: World) -> tuple[Path, Path]:
+    """Flat files of the replica's and the target's disk."""
+    return (
+        world.root / "dr" / "vm" / "disk0-flat.vmdk",
+        world.root / "production" / "vm" / "disk0-flat.vmdk",
+    )
+
+
+def plan(world: World, areas: tuple[Extent, ...] | None = None) -> DifferencePlan:
+    """Both disks on real files, and a plan in the ledger."""
+    old = random_bytes(1, SIZE)
+    new = bytearray(old)
+    new[300_000:300_100] = random_bytes(2, 100)
+    new[MIB : MIB + 65536] = bytes(65536)
+    sides = []
+    for site, vm, data in (
+        ("dr", world.replica, bytes(new)),
+        ("production", world.target, old),
+    ):
+        file = write_disk(world.root / site, "disk0", data)
+        sides.append(
+            DiskOpening(site=site, vm_moref=vm.moref, disk_key=2000, file=file, capacity_bytes=SIZE)
+        )
+    made = DifferencePlan(
+        plan_id="run-1/scsi0:0/1",
+        pass_no=1,
+        address="scsi0:0",
+        method=Method.COMPARE,
+        reason="test",
+        areas_bytes=SIZE,
+        source=sides[0],
+        target=sides[1],
+    )
+    world.rooms.ledger.save(
+        made.plan_id,
+        disk_id("run-1", made.target),
+        LedgerIdentity("source", "target"),
+        TransferPlan(SIZE, SEGMENT, areas),
+    )
+    return made
+
+
+def transport(world: World, made: DifferencePlan) -> TransportChanges:
+    return TransportChanges(**world.head(StepName.TRANSPORT_CHANGES), plan=made)
+
+
+def test_transporting_twice_gives_equal_disks_and_writes_once(world: World) -> None:
+    argument = transport(world, plan(world))
+
+    first = world.run("transport_changes", argument)
+    second = world.run("transport_changes", argument)
+
+    source, target = files(world)
+    assert source.read_bytes() == target.read_bytes()
+    assert (first.different_bytes, first.written_bytes, first.zeroed_bytes) == (
+        131072,
+        65536,
+        65536,
+    )
+    assert second.resumed_bytes == SIZE
+    assert second.written_bytes == first.written_bytes
+
+
+def test_a_cancel_in_the_middle_is_resumed(world: World) -> None:
+    argument = transport(world, plan(world))
+    environment = world.environment()
+    environment.on_heartbeat = lambda *_: environment.cancel()
+
+    with pytest.raises(CancelledError):
+        environment.run(world.activities["transport_changes"], argument)
+    world.run("transport_changes", argument)
+
+    source, target = files(world)
+    assert source.read_bytes() == target.read_bytes()
+
+
+def test_an_attempt_whose_disk_lease_was_taken_cannot_write(world: World) -> None:
+    made = plan(world)
+    _, target = files(world)
+    before = target.read_bytes()
+    taken = []
+    original = world.catalog.check_lease
+
+    def check(name: str, epoch: int) -> None:
+        if name == disk_lease(made.target) and not taken:
+            taken.append(world.catalog.take_lease(name, "settle"))
+        original(name, epoch)
+
+    world.catalog.check_lease = check  # type: ignore[method-assign]
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("transport_changes", transport(world, made))
+
+    assert caught.value.type == "LeaseLost"
+    assert target.read_bytes() == before
+
+
+def test_settle_takes_the_disk_away_from_every_earlier_attempt(world: World) -> None:
+    made = plan(world)
+    name = disk_lease(made.target)
+    epoch = world.catalog.take_lease(name, "a mover that is frozen before it opens anything")
+
+    world.run(
+        "settle",
+        Settle(
+            **world.head(StepName.SETTLE),
+            vms=(world.target, world.replica),
+            written_disks=(made.target,),
+        ),
+    )
+
+    with pytest.raises(Exception, match="went over"):
+        world.catalog.check_lease(name, epoch)
+
+
+def test_verify_compares_written_extents_on_both_sides(world: World) -> None:
+    made = plan(world)
+    world.run("transport_changes", transport(world, made))
+
+    result = world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+
+    assert result.checked_bytes == SIZE
+    assert not result.repaired
+    assert len(result.digest) == 64
+
+
+def test_a_difference_found_by_verify_is_repaired_and_alarmed(world: World) -> None:
+    made = plan(world)
+    world.run("transport_changes", transport(world, made))
+    source, target = files(world)
+    with target.open("r+b") as file:
+        file.seek(300_050)
+        file.write(b"flipped")
+
+    result = world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+
+    assert result.repaired
+    assert "differed at byte" in result.alarm
+    assert source.read_bytes() == target.read_bytes()
+    assert [alarm.code for alarm in world.catalog.alarms("run-1")] == ["VERIFY_MISMATCH"]
+
+
+def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDifference:
+    made = plan(world)
+    snapshot = world.dr.create_snapshot(world.replica, f"s{pass_no}", "", lambda: None)
+    disk = world.dr.snapshot_disks(world.replica, snapshot)[0]
+    return CalculateDifference(
+        **world.head(StepName.CALCULATE_DIFFERENCE_2),
+        pass_no=pass_no,
+        pair=DiskPair(
+            address=DiskAddress(controller="scsi", bus=0, unit=0),
+            replica_key=disk.key,
+            target_key=2000,
+            capacity_bytes=MIB,
+            target_capacity_bytes=MIB,
+        ),
+        source=DiskOpening(
+            site="dr",
+            vm_moref=world.replica.moref,
+            snapshot=snapshot,
+            disk_key=disk.key,
+            file=disk.file,
+            capacity_bytes=MIB,
+        ),
+        target=made.target,
+        replica=world.replica,
+        base_change_id=base,
+    )
+
+
+def test_pass_1_compares_everything(world: World) -> None:
+    result = world.run("calculate_difference", difference(world, None, 1))
+
+    assert (result.method, result.areas_bytes) == (Method.COMPARE, MIB)
+
+
+def test_pass_2_is_tracked_where_tracking_is_trusted(world: World) -> None:
+    world.dr.set_change_tracking(world.replica, True, lambda: None)
+    first = world.dr.create_snapshot(world.replica, "first", "", lambda: None)
+    base = world.dr.snapshot_disks(world.replica, first)[0].change_id
+    world.dr.vm(world.replica).disks[0].data[65536 * 3] ^= 1
+
+    result = world.run("calculate_difference", difference(world, base))
+
+    assert (result.method, result.areas_bytes) == (Method.TRACKED, 65536)
+
+
+@pytest.mark.parametrize("base", [None, "52 ff/1"])
+def test_pass_2_compares_where_tracking_is_off_or_was_reset(world: World, base: str | None) -> None:
+    result = world.run("calculate_difference", difference(world, base))
+
+    assert result.method is Method.COMPARE
+    assert "tracking" in result.reason
+
+
+def test_calculating_twice_keeps_what_is_finished(world: World) -> None:
+    argument = difference(world, None, 1)
+    first = world.run("calculate_difference", argument)
+    opened = world.rooms.ledger.open(first.plan_id, "me")
+
+    second = world.run("calculate_difference", argument)
+
+    assert first == second
+    opened.complete()
