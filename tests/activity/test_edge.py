@@ -9,6 +9,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.edge import Attempt, bind
+from failback.catalog.records import StepRecord
 from failback.contracts.operations import Done, PowerOff, RemoveSnapshot
 from failback.contracts.words import PowerState, StepName
 from failback.errors import DiskFull, LeaseLost, SiteBusy
@@ -132,7 +133,7 @@ def test_a_worker_shutdown_hands_over_at_once(world: World) -> None:
 
 
 def test_intent_is_on_record_before_the_operation_and_evidence_after(world: World) -> None:
-    seen = []
+    seen: list[StepRecord] = []
 
     def look(argument: RemoveSnapshot, attempt: Attempt) -> Done:
         seen.extend(world.catalog.steps("run-1"))

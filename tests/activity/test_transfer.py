@@ -106,7 +106,7 @@ def test_an_attempt_whose_disk_lease_was_taken_cannot_write(world: World) -> Non
     made = plan(world)
     _, target = files(world)
     before = target.read_bytes()
-    taken = []
+    taken: list[int] = []
     original = world.catalog.check_lease
 
     def check(name: str, epoch: int) -> None:

@@ -122,7 +122,7 @@ class FakeRuntime:
     issued: list[tuple[str, Any]] = field(default_factory=list)
     clock: datetime = datetime(2026, 1, 1, tzinfo=UTC)
     waits: list[timedelta | None] = field(default_factory=list)
-    on_wait: Callable[[], None] | None = None
+    on_wait: Callable[[], object] | None = None
     published: int = 0
 
     async def run(
