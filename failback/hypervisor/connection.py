@@ -29,8 +29,8 @@ class SiteConnection:
     inventory_root: str | None = None
     """Inventory path of a folder or datacenter; VMs outside are not seen. None: everything."""
     connect_timeout_s: float = 10.0
-    request_timeout_s: float = 120.0
-    """Longest wait for one answer: reading changed areas of a large disk is the slowest call."""
+    request_timeout_s: float = 60.0
+    """Longest wait for one answer. Tasks take longer, but each look at one is a call of its own."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

@@ -119,7 +119,8 @@ class Session:
                     raise faults.typed(fault, self.site, method) from fault
                 self._expired(login)
             except faults.TRANSPORT_ERRORS as error:
-                if tries >= READ_TRIES:
+                # After a timeout the caller has waited long enough; it decides about more.
+                if tries >= READ_TRIES or isinstance(error, TimeoutError):
                     raise faults.typed(error, self.site, method) from error
                 log.info("read repeated", extra={"site": self.site, "method": method})
                 time.sleep(READ_PAUSE_S)
