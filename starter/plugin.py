@@ -15,6 +15,7 @@ from temporalio.common import SearchAttributeKey
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
@@ -60,7 +61,7 @@ def _sandboxed(existing: WorkflowRunner | None) -> WorkflowRunner:
     )
 
 
-async def connect(environ: Mapping[str, str]) -> Client:
+async def connect(environ: Mapping[str, str], *, runtime: Runtime | None = None) -> Client:
     """Connect as `TEMPORAL_*` variables and the Temporal configuration file say.
 
     These are the names that the `temporal` command reads too. Without an address: localhost:7233.
@@ -74,7 +75,7 @@ async def connect(environ: Mapping[str, str]) -> Client:
     address = config["target_host"]
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            return await Client.connect(**config, plugins=[failback_plugin()])
+            return await Client.connect(**config, plugins=[failback_plugin()], runtime=runtime)
     except (RuntimeError, OSError, TimeoutError) as error:
         raise TemporalUnreachable(
             f"The Temporal server at {address} does not answer.",

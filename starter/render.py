@@ -80,9 +80,9 @@ def _head(view: RunView, now: datetime) -> RenderableType:
         facts.insert(0, f"VM replica {status.replica_state.value}")
     if status.started_at:
         facts.append(f"started {clock(status.started_at, now)} UTC")
-    if status.run_id:
-        facts.append(f"run {status.run_id}")
     lines = [title, Text("  " + ", ".join(facts), style="dim")]
+    if status.run_id:
+        lines.append(Text(f"  run {status.run_id}", style="dim"))
     if status.downtime_started_at:
         end = status.downtime_ended_at or (now if view.open else None)
         length = f" {span(end - status.downtime_started_at)}" if end else ""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from rich.console import Console, RenderableType
+from temporalio.runtime import LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 
 from starter.client import FailbackClient
+from starter.plugin import connect
+from starter.queue import task_queue
 from starter.shell import Shell
 
 
@@ -28,4 +31,13 @@ async def open_client(shell: Shell, settings: str | None) -> FailbackClient:
     """The client that the shell was given, or one for the server that the environment names."""
     if shell.open_client is not None:
         return await shell.open_client(shell, settings)
-    return await FailbackClient.connect(shell.environ)
+    queue = task_queue(settings, shell.environ)
+    client = await connect(shell.environ, runtime=_quiet())
+    return FailbackClient(client, task_queue=queue)
+
+
+def _quiet() -> Runtime:
+    """The core logs every retry of a call on standard error, in the middle of what people read; a
+    command says itself when the server does not answer."""
+    errors = TelemetryFilter(core_level="ERROR", other_level="ERROR")
+    return Runtime(telemetry=TelemetryConfig(logging=LoggingConfig(filter=errors)))
