@@ -134,6 +134,5 @@ def detail(found: ReplicaDetail, now: datetime) -> RenderableType:
 
 
 def _vm(title: str, vm: VmIdentity) -> Text:
-    return Text(
-        f"  {title:<10}  {vm.site}:{vm.path} ({vm.moref}, instance UUID {vm.instance_uuid})"
-    )
+    ids = f"{vm.moref}, instance UUID {vm.instance_uuid}"
+    return Text(f"  {title:<10}  {vm.site}:{vm.path}\n{'':14}{ids}")

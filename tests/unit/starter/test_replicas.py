@@ -85,7 +85,8 @@ def test_mark_failover_twice_and_show(filled: Path) -> None:
         assert "VM replica web01 is in state FAILOVER; its replication is on hold." in shown
     shown, _ = call(filled, "replica", "show", "web01")
     assert "VM replica web01: FAILOVER" in shown
-    assert "production:/production/vm/web-vm-2 (vm-2, instance UUID i-production-vm-2)" in shown
+    assert "source VM   production:/production/vm/web-vm-2" in shown
+    assert "vm-2, instance UUID i-production-vm-2" in shown
     assert "Fail it back with `failback start web01`." in shown
     detail = json.loads(call(filled, "replica", "show", "web01", "--json")[0])
     assert detail["replica"]["state"] == "FAILOVER"
