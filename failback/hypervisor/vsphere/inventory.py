@@ -200,7 +200,9 @@ def _candidate(session: Session, vm: Ref, root: Ref | None) -> VmIdentity | None
         found = read_objects(
             session,
             [vm],
-            {"VirtualMachine": IDENTITY_PATHS, "ManagedEntity": ("parent",)},
+            # No base type here: which of two fitting entries counts differs between sites.
+            {"VirtualMachine": IDENTITY_PATHS}
+            | dict.fromkeys(("Folder", "Datacenter", "VirtualApp"), ("name",)),
             (
                 walk("ManagedEntity", "parent", "up", name="up"),
                 walk("VirtualMachine", "parentVApp", "up", "vapp", name="vm"),
