@@ -129,6 +129,25 @@ func TestCreateUnregisterRegister(t *testing.T) {
 	}
 }
 
+func TestAFolderIsReadableWhileACreationIsDelayed(t *testing.T) {
+	r := start(t, "tiny")
+	p := r.peer("production")
+	r.fault(map[string]any{"method": "CreateVM_Task", "kind": "task-delay", "seconds": 1})
+	ref, err := p.newVM("slow")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := p.site.folders.VmFolder.Reference()
+	var f mo.Folder
+	p.get(folder, &f, "childEntity")
+	var task mo.Task
+	p.get(ref, &task, "info")
+	if task.Info.State != types.TaskInfoStateRunning || *task.Info.Entity != folder || len(f.ChildEntity) != 1 {
+		t.Fatalf("task %s on %s, %d children", task.Info.State, task.Info.Entity.Value, len(f.ChildEntity))
+	}
+	p.ok(ref, nil)
+}
+
 func TestCustomAttributes(t *testing.T) {
 	r := start(t, "tiny")
 	p, vm := r.dr()

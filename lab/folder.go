@@ -22,15 +22,23 @@ func (h *hook) folderTask(ctx, tctx *simulator.Context, t *simulator.Task) {
 	}
 	folder := *t.Info.Entity
 	orig := t.Execute
+	if nested {
+		return
+	}
+	// As for VMs: the folder stays readable while the task is delayed.
+	dummy := types.ManagedObjectReference{Type: "Folder", Value: "lab-" + t.Self.Value}
+	t.Info.Entity = &dummy
+	h.site.swaps.add(1)
 	t.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) {
-		if nested {
-			return orig(t)
-		}
+		tctx.WithLock(t, func() { t.Info.Entity = &folder })
+		h.site.swaps.add(-1)
 		end := h.site.clock.begin()
 		defer end()
 		if fault := h.inject(tctx, t, c); fault != nil {
 			return nil, fault
 		}
+		unlock := tctx.Map.AcquireLock(tctx, folder)
+		defer unlock()
 		var found *vmxFile
 		switch req := c.body.(type) {
 		case *types.CreateVM_Task:

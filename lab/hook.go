@@ -186,7 +186,7 @@ func (h *hook) inject(ctx *simulator.Context, t *simulator.Task, c *call) types.
 			done := int32(100 * time.Since(start) / total)
 			ctx.WithLock(t, func() {
 				cancelled = t.Info.Cancelled
-				if !cancelled && done > t.Info.Progress {
+				if !cancelled && done >= t.Info.Progress+5 {
 					ctx.Update(t, []types.PropertyChange{{Name: "info.progress", Val: done}})
 				}
 			})
