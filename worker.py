@@ -31,6 +31,10 @@ log = logging.getLogger("failback.worker")
 CONTROL_SLOTS = 50
 """Control activities mostly wait for a site; one of each open run watches for the decision."""
 
+STICKY = timedelta(seconds=2)
+"""How long a run waits for the worker that knows it before it goes to another one: when a worker
+dies during the switch this is downtime (the SDK's default is 10 s)."""
+
 HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """Live numbers are at most this old, and a crash loses at most this much of them; the journal is
 the ledger, so this is about what people see."""
@@ -45,6 +49,7 @@ def control_worker(client: Client, settings: Settings, activities: Activities) -
         activities=activities.control,
         activity_executor=ThreadPoolExecutor(CONTROL_SLOTS, thread_name_prefix="control"),
         max_concurrent_activities=CONTROL_SLOTS,
+        sticky_queue_schedule_to_start_timeout=STICKY,
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown_s),
