@@ -210,9 +210,9 @@ class FailbackClient:
             describe.workflow_id(key), run_id=run_id, result_type=Status
         )
 
-    async def _described(self, key: str) -> WorkflowExecutionDescription:
+    async def _described(self, key: str, run_id: str | None = None) -> WorkflowExecutionDescription:
         try:
-            return await self._handle(key).describe()
+            return await self._handle(key, run_id).describe()
         except RPCError as error:
             raise rpc.translated(error, key) from error
 
@@ -236,7 +236,7 @@ class FailbackClient:
         try:
             return await self._handle(key, run_id).result()
         except WorkflowFailureError as error:
-            ended = describe.execution_name(await self._handle(key, run_id).describe())
+            ended = describe.execution_name(await self._described(key, run_id))
             raise RunEnded(
                 f"The run of VM replica {key} ended as {ended}: {error.cause}.",
                 "Nothing was undone and its claims remain: check both VMs.",

@@ -27,6 +27,9 @@ def add(args: argparse.Namespace, shell: Shell) -> int:
     migrate(configured.catalog_url)
     with catalog(configured) as opened:
         record = opened.add_replica(key, replica, source, state)
+        if args.in_failover and record.state is ReplicaState.READY:
+            # It was there already, and adding it again leaves its state.
+            record = opened.mark_failover(key)
     shell.give(record_json(record))
     shell.say(f"VM replica {key} is {record.replica}, of source VM {record.source}.")
     shell.say(f"Its state is {record.state.value}. {NEXT[record.state].format(key=key)}")
