@@ -172,8 +172,8 @@ class Database:
     def __init__(self, url: str, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.url = parse_url(url)
         self.where = self.url.render_as_string(hide_password=True)
-        self._engine = make_engine(self.url, busy_timeout_s)
-        self._writer = self._engine.execution_options(failback_writes=True)
+        self.engine = make_engine(self.url, busy_timeout_s)
+        self._writer = self.engine.execution_options(failback_writes=True)
 
     @property
     def single_host(self) -> bool:
@@ -184,7 +184,7 @@ class Database:
         self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `work(session, ...)` in one transaction that writes nothing."""
-        with typed_errors(self.where), Session(self._engine) as session, session.begin():
+        with typed_errors(self.where), Session(self.engine) as session, session.begin():
             return work(session, *args, **kwargs)
 
     def write(
@@ -209,4 +209,4 @@ class Database:
 
     def close(self) -> None:
         """Close the connections; the next call opens new ones."""
-        self._engine.dispose()
+        self.engine.dispose()
