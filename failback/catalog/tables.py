@@ -35,18 +35,17 @@ class UtcTime(TypeDecorator[datetime]):
         return known.astimezone(UTC)
 
 
-class Table(SQLModel, registry=registry()):
-    """Base of all tables, with metadata of its own: other libraries' models stay out of ours."""
+# Named constraints: a later migration can only change what it can name.
+NAMES = {
+    "ix": "ix_%(column_0_label)s",
+    "uq": "uq_%(table_name)s_%(column_0_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_name)s",
+    "pk": "pk_%(table_name)s",
+}
 
-    # Named constraints: a later migration can only change what it can name.
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(column_0_label)s",
-            "uq": "uq_%(table_name)s_%(column_0_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+
+class Table(SQLModel, registry=registry(metadata=MetaData(naming_convention=NAMES))):
+    """Base of all tables, with metadata of its own: other libraries' models stay out of ours."""
 
 
 class SiteRow(Table, table=True):

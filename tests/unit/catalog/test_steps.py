@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import StatementError
 
 from failback.catalog.repository import Catalog
 from failback.errors import StateConflict
@@ -93,7 +94,7 @@ def test_a_step_needs_its_run(catalog: Catalog) -> None:
 
 
 def test_times_without_zone_are_refused(catalog: Catalog) -> None:
-    with pytest.raises(Exception, match="without time zone"):
+    with pytest.raises(StatementError, match="without time zone"):
         catalog.step_intent(RUN, STEP, DISK, mark="", at=NOW.replace(tzinfo=None))
 
 

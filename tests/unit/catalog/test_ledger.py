@@ -1,0 +1,197 @@
+"""The ledger over SQL: fencing, identity, and extents in a few bytes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from failback.catalog.extents import decode, encode
+from failback.catalog.ledger import SqlLedgerStore
+from failback.catalog.repository import Catalog
+from failback.disks.ledger import LedgerIdentity, LedgerStore, SegmentRecord
+from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan, merge
+from failback.errors import LeaseLost, StateConflict
+
+SEGMENT = 4 * BLOCK_BYTES
+PLAN = TransferPlan(100 * SEGMENT, SEGMENT)
+IDENTITY = LedgerIdentity("source@1", "target@1")
+TIB = 1 << 40
+
+
+@pytest.fixture
+def ledger(catalog: Catalog) -> LedgerStore:
+    return SqlLedgerStore(catalog)
+
+
+def segment(index: int, *written: Extent) -> SegmentRecord:
+    count = sum(extent.length for extent in written)
+    return SegmentRecord(index, SEGMENT, count, count, 0, written)
+
+
+def at(index: int, blocks: int = 1) -> Extent:
+    return Extent(index * SEGMENT, blocks * BLOCK_BYTES)
+
+
+def test_committed_segments_are_found_by_the_next_attempt(ledger: LedgerStore) -> None:
+    ledger.save("p", "disk", IDENTITY, PLAN)
+    records = [segment(0), segment(7, at(7)), segment(3, at(3), Extent(3 * SEGMENT + 131072, 512))]
+    ledger.open("p", "one").commit(records)
+
+    again = ledger.open("p", "two")
+
+    assert again.plan == PLAN
+    assert again.finished() == {record.index: record for record in records}
+
+
+def test_areas_come_back_as_they_were_saved(ledger: LedgerStore) -> None:
+    areas = (at(1), at(5, 4), at(6, 2))
+    ledger.save("p", "disk", IDENTITY, TransferPlan(PLAN.capacity_bytes, SEGMENT, areas))
+    ledger.save("nothing", "disk", IDENTITY, TransferPlan(PLAN.capacity_bytes, SEGMENT, ()))
+
+    assert ledger.open("p", "one").plan.areas == areas
+    assert ledger.open("nothing", "one").plan.areas == ()
+
+
+def test_a_segment_committed_again_replaces_itself(ledger: LedgerStore) -> None:
+    ledger.save("p", "disk", IDENTITY, PLAN)
+    held = ledger.open("p", "one")
+    held.commit([segment(1)])
+
+    held.commit([segment(1, at(1)), segment(2)])
+
+    assert held.finished() == {1: segment(1, at(1)), 2: segment(2)}
+
+
+def test_a_fenced_attempt_records_nothing(ledger: LedgerStore) -> None:
+    ledger.save("p", "disk", IDENTITY, PLAN)
+    old = ledger.open("p", "one")
+    new = ledger.open("p", "two")
+
+    with pytest.raises(LeaseLost):
+        old.commit([segment(0, at(0))])
+    with pytest.raises(LeaseLost):
+        old.complete()
+
+    assert new.finished() == {}
+    new.commit([segment(0)])
+    new.complete()
+
+
+def test_many_segments_are_committed_at_once(ledger: LedgerStore) -> None:
+    plan = TransferPlan(2000 * SEGMENT, SEGMENT)
+    ledger.save("p", "disk", IDENTITY, plan)
+    held = ledger.open("p", "one")
+
+    held.commit([segment(index, at(index, 4)) for index in range(1200)])
+    held.commit([])
+
+    assert len(held.finished()) == 1200
+    assert ledger.written("disk") == (Extent(0, 1200 * SEGMENT),)
+
+
+def test_the_same_plan_saved_again_keeps_everything(catalog: Catalog) -> None:
+    ledger = SqlLedgerStore(catalog)
+    ledger.save("p", "disk", IDENTITY, PLAN)
+    held = ledger.open("p", "one")
+    held.commit([segment(0)])
+    held.complete()
+
+    ledger.save("p", "disk", IDENTITY, PLAN)
+
+    held.commit([segment(1)])
+    assert set(held.finished()) == {0, 1}
+    assert ledger.is_complete("p")
+    assert not ledger.is_complete("unknown")
+
+
+@pytest.mark.parametrize(
+    ("identity", "plan"),
+    [
+        (LedgerIdentity("source@2", "target@1"), PLAN),
+        (LedgerIdentity("source@1", "target@2"), PLAN),
+        (LedgerIdentity("source@1", "target@1", "base"), PLAN),
+        (IDENTITY, TransferPlan(101 * SEGMENT, SEGMENT)),
+        (IDENTITY, TransferPlan(100 * SEGMENT, 2 * SEGMENT)),
+        (IDENTITY, TransferPlan(100 * SEGMENT, SEGMENT, ())),
+    ],
+    ids=["source", "target", "base", "capacity", "segment size", "areas"],
+)
+def test_another_plan_forgets_the_segments_and_fences_their_writer(
+    catalog: Catalog, identity: LedgerIdentity, plan: TransferPlan
+) -> None:
+    ledger = SqlLedgerStore(catalog)
+    ledger.save("p", "disk", IDENTITY, PLAN)
+    old = ledger.open("p", "one")
+    old.commit([segment(0, at(0))])
+    old.complete()
+
+    ledger.save("p", "disk", identity, plan)
+
+    with pytest.raises(LeaseLost):
+        old.commit([segment(1)])
+    new = ledger.open("p", "two")
+    assert (new.plan, new.finished()) == (plan, {})
+    assert not ledger.is_complete("p")
+    assert ledger.written("disk") == ()
+
+
+def test_written_is_the_union_of_all_passes_of_one_disk(ledger: LedgerStore) -> None:
+    for plan_id, disk, extents in (
+        ("p1", "disk", [at(0), at(5, 4)]),
+        ("p2", "disk", [at(0, 2), at(6)]),
+        ("p3", "other", [at(50)]),
+    ):
+        ledger.save(plan_id, disk, IDENTITY, PLAN)
+        ledger.open(plan_id, "one").commit(
+            [segment(extent.offset // SEGMENT, extent) for extent in extents]
+        )
+
+    assert ledger.written("disk") == (at(0, 2), at(5, 5))
+    assert ledger.written("never written") == ()
+
+
+def test_a_plan_that_was_never_saved_cannot_be_opened(ledger: LedgerStore) -> None:
+    with pytest.raises(StateConflict, match="no plan p"):
+        ledger.open("p", "one")
+
+
+@st.composite
+def sorted_extents(draw: st.DrawFn) -> tuple[Extent, ...]:
+    unit = draw(st.sampled_from([1, 512, 4096, BLOCK_BYTES]))
+    steps = draw(st.lists(st.tuples(st.integers(0, 1 << 20), st.integers(1, 1 << 20)), max_size=30))
+    extents, end = [], 0
+    for gap, length in steps:
+        extents.append(Extent(end + gap * unit, length * unit))
+        end += (gap + length) * unit
+    return tuple(extents)
+
+
+@given(sorted_extents())
+def test_extents_survive_their_coding(extents: tuple[Extent, ...]) -> None:
+    assert decode(encode(extents)) == extents
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100))))
+def test_extents_that_overlap_are_refused(pairs: Sequence[tuple[int, int]]) -> None:
+    extents = [Extent(offset, length) for offset, length in pairs]
+    tidy = all(left.end <= right.offset for left, right in itertools.pairwise(extents))
+
+    if tidy:
+        assert decode(encode(extents)) == tuple(extents)
+    else:
+        with pytest.raises(ValueError, match="overlap"):
+            encode(extents)
+
+
+def test_changed_blocks_all_over_a_64_tib_disk_take_few_bytes() -> None:
+    areas = tuple(Extent(offset, BLOCK_BYTES) for offset in range(0, 64 * TIB, 2 << 30))
+
+    coded = encode(areas)
+
+    assert len(coded) < 5 * len(areas)
+    assert decode(coded) == merge(areas)
