@@ -51,6 +51,8 @@ def refusal(
                 f"{'' if from_phase is Phase.COMMITTING else ' or undo'}."
             )
         return None
+    if kind is RequestKind.UNDO and phase is Phase.UNDOING:
+        return "An undo is under way already."
     if phase not in ALLOWED[kind]:
         return f"{kind} is not possible in phase {phase}; {_when(kind)}"
     if kind is RequestKind.PAUSE and paused:
