@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from failback.disks import supervisor
 from failback.disks.blockio import Check, Clock, Sleep
 from failback.disks.fence import POLL_S, Fence, alive, prove_dead
 from failback.errors import DiskUnavailable, LeaseLost
+
+RENEW_S = 1.0
+"""No need to say more often that one lives, and to look whether the exporter does."""
 
 _KEPT_ENVIRONMENT = ("PATH", "TMPDIR", "LANG", "LC_ALL")
 
@@ -44,7 +47,7 @@ class NbdkitCommand:
             *([] if writable else ["--readonly"]),
             *(f"--filter={name}" for name in self.filters),
             "file",
-            f"file={path}",
+            f"file={path.absolute()}",
             *self.parameters,
         ]
 
@@ -56,23 +59,34 @@ class Exporter:
     loop hangs: whoever does not renew for `lease_s` loses the exporter.
     """
 
-    def __init__(
-        self,
-        name: str,
-        process: subprocess.Popen[bytes],
-        control: socket.socket,
-        disk: socket.socket,
-        lease_s: float,
-    ) -> None:
+    def __init__(self, name: str, lease_s: float) -> None:
         self.name = name
-        self.disk = disk
+        self.disk, its_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         """The connection to the exporter; whoever uses it closes it."""
-        self._process = process
-        self._control = control
+        self.exporter_pid: int | None = None
         self._lease_s = lease_s
         self._renewed_at = supervisor.boottime()
         self._ended: dict[str, Any] | None = None
-        self.exporter_pid: int | None = None
+        self._control, its_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            with its_control, its_disk:
+                fds = (its_control.fileno(), its_disk.fileno())
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", supervisor.__file__, *map(str, fds)],
+                    pass_fds=fds,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,
+                    cwd="/",
+                )
+        except OSError as error:
+            self._control.close()
+            self.disk.close()
+            raise DiskUnavailable(
+                f"The supervisor of {name} cannot be started ({error}).",
+                "Check limits of processes and memory on the data mover's host.",
+            ) from error
 
     @property
     def supervisor_pid(self) -> int:
@@ -85,7 +99,7 @@ class Exporter:
         now = supervisor.boottime()
         if now - self._renewed_at > self._lease_s:
             raise self._lapsed()
-        if now - self._renewed_at < self._lease_s / 20:
+        if now - self._renewed_at < min(self._lease_s / 20, RENEW_S):
             return
         if self._ended is None:
             self._hear(0)
@@ -100,21 +114,18 @@ class Exporter:
             raise self.why_ended() from None
         self._renewed_at = now
 
-    def order(self, order: dict[str, Any], check: Check, deadline: float, clock: Clock) -> str:
-        """Send the order and wait for the first event; returns its name."""
+    def start(self, order: dict[str, Any], waiting: Callable[[], None]) -> bool:
+        """Have the exporter started; False if the fence is held by another.
+
+        `waiting` is called again and again and raises when there was enough of it."""
         self._renewed_at = supervisor.boottime()
-        packet = json.dumps({**order, "stamp": self._renewed_at}).encode()
         with contextlib.suppress(ConnectionError):  # it is gone already: the loop hears so
-            self._control.send(packet)
-        while clock() < deadline:
-            check()
-            event = self._hear(0.1)
-            if event is not None:
-                return event
-        raise DiskUnavailable(
-            f"The exporter of {self.name} did not start in time.",
-            "Check the load of the data mover's host; the next attempt tries again.",
-        )
+            self._control.send(json.dumps({**order, "stamp": self._renewed_at}).encode())
+        while (event := self._hear(0.1)) is None:
+            waiting()
+        if event == "ended":
+            raise self.why_ended()
+        return event == "started"
 
     def last_words(self, timeout_s: float = 1.0) -> DiskUnavailable | LeaseLost | None:
         """Why the exporter ended; None if it is not known to have ended within the time."""
@@ -194,53 +205,35 @@ def start_exporter(
         "lease_s": lease_s,
         "fence": fence
         and {
-            "lock": str(fence.lock_path),
-            "holder": str(fence.holder_path),
+            "lock": str(fence.lock_path.absolute()),
+            "holder": str(fence.holder_path.absolute()),
             "owner": fence.owner,
         },
     }
     deadline = clock() + timeout_s
+
+    def waiting() -> None:
+        check()
+        if clock() >= deadline:
+            raise DiskUnavailable(
+                f"The exporter of {name} did not start in {timeout_s:g} s.",
+                "Check the load of the data mover's host; the next attempt tries again.",
+            )
+
     while True:
+        check()
         if fence is not None:
             prove_dead(fence, check=check, timeout_s=timeout_s, clock=clock, sleep=sleep)
-        exporter = _spawn(name, lease_s)
+        exporter = Exporter(name, lease_s)
         try:
-            event = exporter.order(order, check, deadline, clock)
+            if exporter.start(order, waiting):
+                return exporter
         except BaseException:
             exporter.close()
             raise
-        if event == "started":
-            return exporter
         exporter.close()
-        if event != "busy":
-            raise exporter.why_ended()
         # Another attempt was faster between our proof and our supervisor; at most one of us is
         # not stale, and `check` knows which.
         if fence is not None and clock() >= deadline:
             raise alive(fence)
         sleep(POLL_S)
-
-
-def _spawn(name: str, lease_s: float) -> Exporter:
-    control, their_control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    disk, their_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with their_control, their_disk:
-        fds = (their_control.fileno(), their_disk.fileno())
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", supervisor.__file__, *map(str, fds)],
-                pass_fds=fds,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        except OSError as error:
-            control.close()
-            disk.close()
-            raise DiskUnavailable(
-                f"The supervisor of {name} cannot be started ({error}).",
-                "Check limits of processes and memory on the data mover's host.",
-            ) from error
-    return Exporter(name, process, control, disk, lease_s)

@@ -147,7 +147,9 @@ class NbdDisk:
         for thread in self._threads:
             thread.join()
         self._sock.close()
-        self._open.clear()
+        with self._lock:
+            self._open.clear()
+            self._failure = self._failure or self._broken("was closed by us")
 
     @property
     def failure(self) -> DiskError | None:
@@ -209,14 +211,16 @@ class NbdDisk:
         except DiskError as error:
             self._fail(error)
         except OSError as error:
-            self._fail(wire.broken(self.name, f"broke the connection ({error})", self._lowest()))
+            self._fail(self._broken(f"broke the connection ({error})"))
         # A defect in these loops must end the transfer with an error, not leave it waiting.
         except Exception as error:
-            failure = wire.broken(self.name, f"could not be understood ({error!r})", self._lowest())
+            failure = self._broken(f"could not be understood ({error!r})")
             failure.__cause__ = error
             self._fail(failure)
 
     def _fail(self, error: DiskError) -> None:
+        if error.evidence.get("offset") is None:
+            error.evidence["offset"] = self._lowest()
         with self._lock:
             if self._failure is None and not self._closing:
                 self._failure = error
@@ -313,7 +317,7 @@ class NbdDisk:
         self._wake()
 
     def _broken(self, what: str, request: Pending | None = None) -> DiskUnavailable:
-        return wire.broken(self.name, what, request.offset if request else self._lowest())
+        return wire.broken(self.name, what, request.offset if request else None)
 
 
 def _tune(sock: socket.socket) -> None:

@@ -6,7 +6,8 @@ has lost its lease, the exporter is dead, and the kernel can say so. Therefore i
 
 - takes the disk's fence (an exclusive flock) itself and hands the same open file to the exporter:
   the lock is free only when both are gone, and never held by a mover, which may be frozen for ever;
-- starts the exporter with PDEATHSIG = SIGKILL, so that killing the supervisor is enough;
+- starts the exporter with PDEATHSIG = SIGKILL, so that killing the supervisor is enough (and the
+  exporter's process id is on record beside the lock, should its kernel not allow that);
 - kills the exporter when the mover's last sign of life is older than the lease, by the clock that
   also counts while the host sleeps, or when the mover's end of the control socket is closed.
 
@@ -33,6 +34,10 @@ MAX_PACKET_BYTES = 64 * 1024
 MAX_STDERR_BYTES = 4096
 ORDER_TIMEOUT_MS = 30_000
 PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP = 22
+PR_SET_NO_NEW_PRIVS = 38
+PRCTL_OF_MACHINE = {"x86_64": (0xC000003E, 157), "aarch64": (0xC00000B7, 167)}
+"""For seccomp: the machine's audit number and its number of the system call prctl."""
 STDERR_AFTER_DEATH_S = 0.2
 
 
@@ -87,6 +92,36 @@ def write_holder(path: str, owner: str, exporter: int | None) -> None:
     os.replace(new, path)
 
 
+def die_with_parent() -> None:
+    """SIGKILL for this process, and whatever program it becomes, when its parent ends.
+
+    nbdkit sets the signal to SIGTERM when it starts (1.32 does so whatever its options), and
+    survives that for as long as a client is connected. So a filter makes the kernel answer "done"
+    to that one call without doing it."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    machine = PRCTL_OF_MACHINE.get(os.uname().machine)
+    if machine is None:
+        return
+    load, jump_if_equal, answer = 0x20, 0x15, 0x06
+    allow, done = 0x7FFF0000, 0x00050000
+    lines = (
+        (load, 0, 0, 4),  # the machine this call is made for
+        (jump_if_equal, 0, 5, machine[0]),
+        (load, 0, 0, 0),  # the number of the call
+        (jump_if_equal, 0, 3, machine[1]),
+        (load, 0, 0, 16),  # its first argument
+        (jump_if_equal, 0, 1, PR_SET_PDEATHSIG),
+        (answer, 0, 0, done),
+        (answer, 0, 0, allow),
+    )
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *line) for line in lines))
+    program = ctypes.create_string_buffer(struct.pack("@HP", len(lines), ctypes.addressof(code)))
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    prctl(PR_SET_SECCOMP, 2, ctypes.addressof(program), 0, 0)
+
+
 class Supervisor:
     """One exporter's life."""
 
@@ -129,30 +164,39 @@ class Supervisor:
         return order
 
     def start(self, argv: list[str], env: dict[str, str]) -> None:
+        """Start the exporter; on return it dies with this process."""
         self.stderr_fd, their_stderr = os.pipe2(os.O_CLOEXEC)
+        running, their_running = os.pipe2(os.O_CLOEXEC)
         me = os.getpid()
         self.exporter = os.fork()
         if self.exporter == 0:
             try:
-                # PDEATHSIG means the thread that forked; this process has only one.
-                ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-                if os.getppid() != me:
-                    os._exit(1)  # the parent died before the line above took effect
-                for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                    signal.signal(number, signal.SIG_DFL)
-                os.dup2(their_stderr, 2)
-                os.dup2(self.disk_fd, 0)
-                os.dup2(self.disk_fd, 1)
-                if self.lock is not None:
-                    os.set_inheritable(self.lock, True)
-                os.execvpe(argv[0], argv, env)
+                self.become(argv, env, me, their_stderr)
             except BaseException as error:
                 os.write(2, f"{argv[0]}: {error}".encode())
             finally:
                 os._exit(127)
         os.close(their_stderr)
+        os.close(their_running)
         # Only the exporter keeps the connection, so its death is the connection's end.
         os.close(self.disk_fd)
+        # Ends when the exporter's program runs: only then is PDEATHSIG in force for sure.
+        os.read(running, 1)
+        os.close(running)
+
+    def become(self, argv: list[str], env: dict[str, str], parent: int, stderr: int) -> None:
+        """In the child: turn into the exporter."""
+        # It belongs to the thread that forked; this process has only one.
+        die_with_parent()
+        if os.getppid() != parent:
+            os._exit(1)  # the parent died before that took effect
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        for mine, its in ((stderr, 2), (self.disk_fd, 0), (self.disk_fd, 1)):
+            os.dup2(mine, its)
+        if self.lock is not None:
+            os.set_inheritable(self.lock, True)
+        os.execvpe(argv[0], argv, env)
 
     def watch(self, lease_s: float) -> str:
         """Until the mover or the exporter is gone, or the lease lapsed; returns which."""

@@ -24,7 +24,7 @@ from failback.disks.copier import CopyOptions, copy
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence
 from failback.disks.ledger import SegmentRecord
-from failback.disks.opening import open_disk
+from failback.disks.opening import NBDKIT, open_disk
 from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan
 from failback.disks.progress import CopyProgress
 from failback.disks.throttle import Throttle
@@ -182,7 +182,7 @@ class Site:
         owner: str = "test",
         lease_s: float = 10.0,
         options: CopyOptions = QUICK,
-        command: NbdkitCommand = NbdkitCommand(),
+        command: NbdkitCommand = NBDKIT,
         wrap: Callable[[BlockIO], BlockIO] = lambda disk: disk,
         report: Callable[[CopyProgress], None] = no_report,
     ) -> CopyProgress:

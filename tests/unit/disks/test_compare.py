@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -37,7 +38,7 @@ def test_runs_are_exactly_the_differing_blocks(size: int, seed: int, share: floa
         assert (start in told) == (block != target[start : start + BLOCK])
         if start in told:
             assert told[start] == (not any(block))
-    for (left, length, zero), (right, _, other) in zip(runs, runs[1:], strict=False):
+    for (left, length, zero), (right, _, other) in itertools.pairwise(runs):
         assert left + length < right or zero != other
 
 

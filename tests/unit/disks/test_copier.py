@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import random
 import time
 from collections.abc import Sequence
@@ -304,7 +305,7 @@ def test_a_stall_is_noticed_and_check_is_called_while_waiting(op: Op) -> None:
             options=replace(QUICK, stall_timeout_s=0.2, check_interval_s=0.02),
         )
 
-    gaps = [later - earlier for earlier, later in zip(calls, calls[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert len(calls) >= 5
     assert max(gaps) < 0.15
 

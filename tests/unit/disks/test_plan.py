@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ def covered(group: list[Extent] | tuple[Extent, ...]) -> set[int]:
 
 def tidy(group: tuple[Extent, ...]) -> bool:
     return all(e.length > 0 for e in group) and all(
-        left.end < right.offset for left, right in zip(group, group[1:], strict=False)
+        left.end < right.offset for left, right in itertools.pairwise(group)
     )
 
 
