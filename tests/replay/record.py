@@ -82,6 +82,16 @@ PATHS: dict[str, tuple[Callable[[Handle], Awaitable[None]], dict[str, Script]]] 
 }
 
 
+def without_machine(value: Any) -> Any:
+    """The history without what names the machine it was recorded on."""
+    if isinstance(value, dict):
+        kept = {key: without_machine(item) for key, item in value.items() if key != "stackTrace"}
+        return {key: "worker" if key == "identity" else item for key, item in kept.items()}
+    if isinstance(value, list):
+        return [without_machine(item) for item in value]
+    return value
+
+
 async def record(client: Client, name: str) -> None:
     """Live one path and store its history."""
     drive, script = PATHS[name]
@@ -89,7 +99,7 @@ async def record(client: Client, name: str) -> None:
         handle = await begin(client, queue)
         await drive(handle)
         await handle.result()
-        history = json.loads((await handle.fetch_history()).to_json())
+        history = without_machine(json.loads((await handle.fetch_history()).to_json()))
     HISTORIES.mkdir(exist_ok=True)
     (HISTORIES / f"{name}.json").write_text(json.dumps(history, indent=1) + "\n")
 
