@@ -20,44 +20,51 @@ from temporalio.testing import WorkflowEnvironment
 from failback.contracts.status import Status
 from failback.contracts.words import Phase
 from starter.plugin import SEARCH_ATTRIBUTES, failback_plugin
-from tests.workflow.stand_ins import Script, begin, until, wait_for_cancel, working
+from tests.workflow.stand_ins import Script, Site, begin, until, wait_for_cancel, working
 from tools import paths
 
 HISTORIES = Path(__file__).parent / "histories"
 Handle = WorkflowHandle[Any, Status]
 
 
-async def commit(handle: Handle) -> None:
+async def commit(handle: Handle, site: Site) -> None:
     """The whole list, then commit."""
     await until(handle, Phase.AWAITING_DECISION)
     await handle.signal("commit", {"by": "ann"})
 
 
-async def undo(handle: Handle) -> None:
+async def undo(handle: Handle, site: Site) -> None:
     """The whole list, then undo."""
     await until(handle, Phase.AWAITING_DECISION)
     await handle.signal("undo", {"by": "ann"})
 
 
-async def undo_in_transport(handle: Handle) -> None:
+async def undo_in_transport(handle: Handle, site: Site) -> None:
     """Undo while bytes move."""
-    await asyncio.sleep(0.3)
+    await moves(site)
     await handle.signal("undo")
 
 
-async def pause_and_resume(handle: Handle) -> None:
+async def pause_and_resume(handle: Handle, site: Site) -> None:
     """Pause while bytes move, resume, commit."""
-    await asyncio.sleep(0.3)
+    await moves(site)
     await handle.execute_update("pause")
     await handle.execute_update("resume")
-    await commit(handle)
+    await commit(handle, site)
 
 
-async def trouble(handle: Handle) -> None:
+async def trouble(handle: Handle, site: Site) -> None:
     """NEEDS_OPERATOR, retry, commit."""
     await until(handle, Phase.NEEDS_OPERATOR)
     await handle.execute_update("retry")
-    await commit(handle)
+    await commit(handle, site)
+
+
+async def moves(site: Site) -> None:
+    """Wait until both disks move."""
+    async with asyncio.timeout(20):
+        while site.issued.count("transport_changes") < 2:
+            await asyncio.sleep(0.02)
 
 
 async def moving(argument: Any, count: int) -> None:
@@ -73,7 +80,7 @@ def failing(argument: Any, count: int) -> BaseException | None:
     return ApplicationError("No room.", {"tried": "1"}, type="DiskFull", non_retryable=True)
 
 
-PATHS: dict[str, tuple[Callable[[Handle], Awaitable[None]], dict[str, Script]]] = {
+PATHS: dict[str, tuple[Callable[[Handle, Site], Awaitable[None]], dict[str, Script]]] = {
     "commit": (commit, {}),
     "undo": (undo, {}),
     "undo-in-transport": (undo_in_transport, {"transport_changes": moving}),
@@ -95,9 +102,9 @@ def without_machine(value: Any) -> Any:
 async def record(client: Client, name: str) -> None:
     """Live one path and store its history."""
     drive, script = PATHS[name]
-    async with working(client, **script) as (_, queue):
+    async with working(client, **script) as (site, queue):
         handle = await begin(client, queue)
-        await drive(handle)
+        await drive(handle, site)
         await handle.result()
         history = without_machine(json.loads((await handle.fetch_history()).to_json()))
     HISTORIES.mkdir(exist_ok=True)
