@@ -8,8 +8,9 @@ from activities.edge import Attempt, now
 from activities.snapshots import STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, SetReplicaState
+from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState
-from failback.errors import SplitBrain
+from failback.errors import ReplicaUnknown, SplitBrain
 from failback.hypervisor.ports import Sites
 
 
@@ -38,6 +39,8 @@ class CatalogActivities:
         Idempotent because the transaction records the outcome, and a repeat finds it.
         """
         run = argument.run
+        if argument.outcome is Outcome.UNDONE and not argument.began:
+            return self._forget(argument)
         if argument.outcome is Outcome.UNDONE:
             self.catalog.close_undo(run.run_id, run.replica, now())
             return Done(evidence="claims released, replica in state FAILOVER")
@@ -54,3 +57,18 @@ class CatalogActivities:
             run.run_id, run.replica, argument.protective_snapshot, now(), argument.request
         )
         return Done(evidence="replica READY, protective snapshot is its newest restore point")
+
+    def _forget(self, argument: CloseRun) -> Done:
+        """Close a run whose preflight had not ended, also one that it had not recorded yet."""
+        run = argument.run
+        try:
+            self.catalog.open_run(
+                run.run_id,
+                f"failback/{run.replica}",
+                run.replica,
+                StartRequest(replica=run.replica),
+            )
+        except ReplicaUnknown:
+            return Done(evidence="there is no such replica; nothing was begun")
+        self.catalog.close_refused(run.run_id)
+        return Done(evidence="nothing was begun; claims released")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from activities.disks import Disks, disk_id
 from activities.edge import Attempt
-from activities.inventory import guard_broken
+from activities.inventory import TargetLook, require_untouched
 from failback.contracts.operations import CalculateDifference, DifferencePlan
 from failback.contracts.vm import Disk, DiskOpening
 from failback.contracts.words import Method
@@ -33,14 +33,16 @@ class DifferenceActivities:
 
         Idempotent because a plan of the same id, identity and areas keeps its finished segments.
         """
-        method, reason, areas = self._choose(argument, attempt)
+        look = require_untouched(self.sites, argument.guard, doubt_is_fatal=False)
+        method, reason, areas = self._choose(argument, attempt, look)
         capacity = argument.source.capacity_bytes
         plan = TransferPlan(capacity, self.segment_bytes, areas)
         address = str(argument.pair.address)
         plan_id = f"{argument.run.run_id}/{address}/{argument.pass_no}"
         identity = LedgerIdentity(
             source=identity_of(argument.source),
-            target=identity_of(argument.target),
+            # With the mark: segments finished before somebody ran the target count for nothing.
+            target=f"{identity_of(argument.target)} {look.guard.power_mark}",
             base=argument.base_change_id or "" if method is Method.TRACKED else "",
         )
         self.ledger.save(plan_id, disk_id(argument.run.run_id, argument.target), identity, plan)
@@ -53,17 +55,16 @@ class DifferenceActivities:
             areas_bytes=capacity if areas is None else sum(area.length for area in areas),
             source=argument.source,
             target=argument.target,
+            guard=look.guard,
         )
 
     def _choose(
-        self, argument: CalculateDifference, attempt: Attempt
+        self, argument: CalculateDifference, attempt: Attempt, look: TargetLook
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
         if argument.pass_no == 1:
             return Method.COMPARE, "pass 1 has no trusted base on both sides", None
-        if argument.guard is not None:
-            broken = guard_broken(self.sites, argument.guard)
-            if broken:
-                return Method.COMPARE, f"the target was touched behind our back: {broken}", None
+        if look.doubt:
+            return Method.COMPARE, f"the target was touched behind our back: {look.doubt}", None
         if argument.base_change_id is None:
             return Method.COMPARE, "change tracking of the replica is off", None
         source = argument.source

@@ -23,6 +23,7 @@ from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
 from failback.contracts.operations import CleanTarget, DifferencePlan, StepCall
 from failback.contracts.vm import DiskOpening
+from failback.contracts.words import Phase
 from failback.errors import CatalogError, CatalogUnavailable, FailbackError, Stopped
 from workflows.operations import Operation
 
@@ -157,6 +158,8 @@ def bind(
                 attempt.epoch = catalog.take_lease(lease, attempt.owner)
             if recorded:
                 catalog.step_intent(*key, mark=mark_of(argument), at=now())
+                if argument.phase is not None:
+                    catalog.set_run_phase(argument.run.run_id, argument.phase)
                 if info.attempt == 1:
                     attempt.progressed()
             with Heart(attempt):
@@ -195,6 +198,8 @@ def failure(
             # The catalog itself is the trouble: the age of this scheduling is the next best.
             log.warning("failure could not be recorded", exc_info=True)
     patient = error.retryable and failing < argument.patience
+    if not patient and catalog is not None:
+        _record_phase(catalog, argument, f"{Phase.NEEDS_OPERATOR}({argument.phase})")
     log.warning(
         "activity failed",
         extra={"activity": info.activity_type, "code": error.type, "retry": patient},
@@ -211,6 +216,14 @@ def failure(
         type=error.type,
         non_retryable=not patient,
     )
+
+
+def _record_phase(catalog: Catalog, argument: StepCall, phase: str) -> None:
+    """The phase is for people who look at the catalog; the failure itself matters more."""
+    try:
+        catalog.set_run_phase(argument.run.run_id, phase)
+    except CatalogError:
+        log.warning("phase could not be recorded", exc_info=True)
 
 
 def lease_of(argument: StepCall) -> str:

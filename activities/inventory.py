@@ -147,12 +147,7 @@ class InventoryActivities:
                     f"{sizes.get(pair.address, 'none')} now.",
                     "Send undo and start again.",
                 )
-        broken = guard_broken(self.sites, argument.guard)
-        if broken:
-            raise VmChanged(
-                f"TARGET_DRIFTED: {plan.target} was touched during the run: {broken}.",
-                "Send undo and start again.",
-            )
+        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
         return Done(evidence="both VMs are as planned")
 
     def probe(self, argument: Probe, attempt: Attempt) -> ProbeResult:
@@ -167,26 +162,53 @@ class InventoryActivities:
         return ProbeResult(reachable=True, evidence="; ".join(answers))
 
 
-def guard_broken(sites: Sites, guard: TargetGuard) -> str:
-    """Why somebody else may have changed the target since our last write; empty when nobody did.
+@dataclass(frozen=True)
+class TargetLook:
+    """What a look at the target said about the bytes we wrote to it."""
 
-    Invariant I2b: still off, our snapshot current, no other disk or file, no power-on since.
-    """
+    fatal: str
+    """Why it must not be written now; empty when it may."""
+    doubt: str
+    """Why somebody else may have changed it since; empty when nobody did."""
+    guard: TargetGuard
+    """The target as it is now."""
+
+    @property
+    def broken(self) -> str:
+        return self.fatal or self.doubt
+
+
+def look_at_target(sites: Sites, guard: TargetGuard) -> TargetLook:
+    """Compare the target with what it was (invariant I2b): still off, our snapshot current, no
+    other disk or file, no power-on since."""
     site = sites.site(guard.target.site)
     view = site.read([guard.target])[0]
-    if view.power is not PowerState.OFF:
-        return f"it is {view.power}"
-    if guard.snapshot is not None and view.current_snapshot != guard.snapshot:
-        return f"its current snapshot is {view.current_snapshot}, not ours ({guard.snapshot})"
     files = {disk.file for disk in view.disks}
-    if files != set(guard.files):
-        return "its disks are others than those we wrote"
-    mark = site.power_mark(guard.target)
+    fatal = ""
+    if view.power is not PowerState.OFF:
+        fatal = f"it is {view.power}"
+    elif guard.snapshot is not None and view.current_snapshot != guard.snapshot:
+        fatal = f"its current snapshot is {view.current_snapshot}, not ours ({guard.snapshot})"
+    elif files != set(guard.files):
+        fatal = "its disks are others than those we wrote"
+    mark, doubt = site.power_mark(guard.target), ""
     if mark is None or guard.power_mark is None:
-        return "its power-on events cannot be read"
-    if mark != guard.power_mark:
-        return "it was powered on meanwhile"
-    return ""
+        doubt = "its power-on events cannot be read"
+    elif mark != guard.power_mark:
+        doubt = "it was powered on meanwhile"
+    return TargetLook(fatal, doubt, guard.model_copy(update={"power_mark": mark}))
+
+
+def require_untouched(sites: Sites, guard: TargetGuard, *, doubt_is_fatal: bool) -> TargetLook:
+    """Look, and raise VmChanged where the target must not be written or believed."""
+    look = look_at_target(sites, guard)
+    trouble = look.broken if doubt_is_fatal else look.fatal
+    if trouble:
+        raise VmChanged(
+            f"TARGET_DRIFTED: {guard.target} was touched during the run: {trouble}.",
+            "Send undo and start again.",
+        )
+    return look
 
 
 def claim_of(vm: VmIdentity) -> str:

@@ -18,7 +18,7 @@ from failback.contracts.operations import (
     WatchResult,
 )
 from failback.contracts.vm import VmIdentity
-from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
+from failback.contracts.words import GuestTimeoutPolicy, Phase, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
     GuestShutdownTimeout,
@@ -46,7 +46,18 @@ class PowerActivities:
         for the guest counts from the first attempt's record, not from this one.
         """
         site = self.sites.site(argument.vm.site)
-        view = site.read([argument.vm])[0]
+        try:
+            view = site.read([argument.vm])[0]
+        except SiteUnreachable:
+            if not attested(argument.vm, argument.attest_off):
+                raise
+            # Service comes back first; what the site says when it answers is checked later.
+            return PowerOffResult(
+                was=PowerState.UNKNOWN,
+                way=PowerOffWay.ATTESTED,
+                at=now(),
+                evidence=f"{argument.vm} cannot be asked; a person declared it to be off",
+            )
         was = view.power
         if was is PowerState.OFF:
             return _off(site, argument, was, PowerOffWay.ALREADY_OFF, "was off already")
@@ -130,6 +141,7 @@ class PowerActivities:
 
         Idempotent because it only reads.
         """
+        self.catalog.set_run_phase(argument.run.run_id, Phase.AWAITING_DECISION)
         while True:
             for other in argument.must_be_off:
                 alarm = self._breach(other)

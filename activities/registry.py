@@ -119,8 +119,9 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
 
 def mover(rooms: Rooms) -> list[Callable[..., Any]]:
     """Activities that open disks."""
-    transfer = TransferActivities(rooms.disks, rooms.ledger, rooms.options)
+    transfer = TransferActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.options)
     verify = VerifyActivities(
+        rooms.sites,
         rooms.disks,
         rooms.ledger,
         rooms.catalog,

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
+from activities.power import attested
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CleanTarget,
@@ -25,6 +26,7 @@ from failback.contracts.vm import VmView
 from failback.contracts.words import PowerState, ReplicaContent
 from failback.errors import (
     ReplicaUsed,
+    SiteUnreachable,
     SnapshotAmbiguous,
     TargetNotRestorable,
     VmChanged,
@@ -124,9 +126,14 @@ class SnapshotActivities:
         """
         for disk in argument.written_disks:
             self.disks.prove_writers_dead(disk, attempt.owner, attempt.beat)
-        waited = [
-            self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat) for vm in argument.vms
-        ]
+        waited = []
+        for vm in argument.vms:
+            try:
+                waited.append(self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat))
+            except SiteUnreachable:
+                if not attested(vm, argument.attest_off):
+                    raise
+                waited.append(f"{vm} cannot be asked; a person declared it to be off")
         return Done(evidence="; ".join(text for text in waited if text) or "nothing was under way")
 
     def restore_replica(self, argument: RestoreReplica, attempt: Attempt) -> Done:

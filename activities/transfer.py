@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from activities.disks import Disks
 from activities.edge import Attempt
+from activities.inventory import require_untouched
 from failback.contracts.operations import (
     DifferencePlan,
     TransferProgress,
@@ -16,12 +17,14 @@ from failback.contracts.operations import (
 from failback.disks.copier import CopyOptions, copy
 from failback.disks.ledger import LedgerStore, PassLedger
 from failback.disks.progress import CopyProgress
+from failback.hypervisor.ports import Sites
 
 
 @dataclass(frozen=True)
 class TransferActivities:
     """One activity per disk and pass."""
 
+    sites: Sites
     disks: Disks
     ledger: LedgerStore
     options: CopyOptions
@@ -34,6 +37,8 @@ class TransferActivities:
         """
         plan, began = argument.plan, time.monotonic()
         attempt.details = waiting(plan)
+        # The ledger speaks of bytes that only we wrote: a target that ran since proves nothing.
+        require_untouched(self.sites, plan.guard, doubt_is_fatal=True)
         if plan.areas_bytes == 0:
             # Nothing changed: the replica is off and every second counts, so nothing is opened.
             return TransportResult(address=plan.address, method=plan.method)

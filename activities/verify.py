@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from activities.disks import Disks, Pair, disk_id
 from activities.edge import Attempt
+from activities.inventory import require_untouched
 from activities.transfer import waiting
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DifferencePlan, Verify, VerifyResult
@@ -16,12 +17,14 @@ from failback.disks.digest import VerifyOutcome, verify
 from failback.disks.ledger import LedgerIdentity, LedgerStore
 from failback.disks.plan import TransferPlan
 from failback.errors import VerifyMismatch
+from failback.hypervisor.ports import Sites
 
 
 @dataclass(frozen=True)
 class VerifyActivities:
     """One activity per disk."""
 
+    sites: Sites
     disks: Disks
     ledger: LedgerStore
     catalog: Catalog
@@ -37,6 +40,7 @@ class VerifyActivities:
         """
         plan = argument.plan
         attempt.details = waiting(plan, doing="verify")
+        require_untouched(self.sites, plan.guard, doubt_is_fatal=True)
         with self.disks.open_pair(plan, attempt, writable=False) as pair:
             outcome = self._digest(argument, pair, whole_disk=argument.whole_disk)
         if outcome.equal:

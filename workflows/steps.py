@@ -50,18 +50,21 @@ class Head(TypedDict):
 
     run: ops.RunRef
     step: StepName
+    phase: Phase
     patience: timedelta
 
 
 def head(facts: Facts, step: Step) -> Head:
     """The common head; patience is shorter while the service is down (steps 6 to 13)."""
     if facts.plan is None:
-        return Head(run=facts.run, step=step.name, patience=timedelta(minutes=30))
+        patience = timedelta(minutes=30)
+        return Head(run=facts.run, step=step.name, phase=step.phase, patience=patience)
     tuning = facts.plan.tuning
     switching = step.phase in (Phase.SWITCHING, Phase.UNDOING)
     return Head(
         run=facts.run,
         step=step.name,
+        phase=step.phase,
         patience=tuning.switch_patience if switching else tuning.step_patience,
     )
 
@@ -80,7 +83,7 @@ def _difference(facts: Facts, step: Step, pass_no: int) -> tuple[ops.CalculateDi
             target=facts.target_opening(pair),
             replica=facts.known.replica,
             base_change_id=facts.change_base(str(pair.address)) if pass_no > 1 else None,
-            guard=facts.guard() if pass_no > 1 else None,
+            guard=facts.guard(),
         )
 
     return tuple(one(pair) for pair in facts.known.pairs)
@@ -110,6 +113,7 @@ SETTLE = Step(
                 **head(f, s),
                 vms=(f.known.target, f.known.replica),
                 written_disks=f.target_openings(),
+                attest_off=f.attested_off,
             ),
         )
         if f.plan
@@ -122,7 +126,11 @@ UNDO_CLOSE = Step(
     "Record the undo and release the claims",
     Phase.UNDOING,
     op.CLOSE_RUN,
-    lambda f, s: (ops.CloseRun(**head(f, s), outcome=Outcome.UNDONE, request=f.undo),),
+    lambda f, s: (
+        ops.CloseRun(
+            **head(f, s), outcome=Outcome.UNDONE, began=f.plan is not None, request=f.undo
+        ),
+    ),
 )
 
 UNDO_PROTECT_TARGET = Step(
@@ -223,6 +231,7 @@ UNDO_POWER_ON_TARGET = Step(
             # Its content is reverted next, so a shutdown would only prolong the downtime.
             hard=f.request.protect_target,
             accept_suspended=True,
+            attest_off=f.attested_off,
         ),
     ),
 )

@@ -19,6 +19,7 @@ from failback.contracts.words import (
     GuestTimeoutPolicy,
     Method,
     Outcome,
+    Phase,
     PowerOffWay,
     PowerState,
     ReplicaState,
@@ -38,6 +39,7 @@ class StepCall(Contract):
 
     run: RunRef
     step: StepName
+    phase: Phase | None = None
     patience: timedelta = timedelta(minutes=30)
     """Elapsed time without progress after which a retryable failure is put before a person."""
 
@@ -70,6 +72,8 @@ class PowerOff(StepCall):
     accept_suspended: bool = False
     hard: bool = False
     """Off at once: the VM's content will be reverted or deleted anyway."""
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
+    """VMs that a person declared to be off while their site cannot be asked."""
 
 
 class PowerOffResult(Contract):
@@ -150,7 +154,7 @@ class CalculateDifference(StepCall):
     replica: VmIdentity
     base_change_id: Name | None = None
     """Change id of the last complete cycle; None: there is no trusted base."""
-    guard: TargetGuard | None = None
+    guard: TargetGuard
 
 
 class DifferencePlan(Contract):
@@ -164,6 +168,8 @@ class DifferencePlan(Contract):
     areas_bytes: int
     source: DiskOpening
     target: DiskOpening
+    guard: TargetGuard
+    """The target as it was when this was planned; each attempt proves that it still is."""
 
 
 class TransportChanges(StepCall):
@@ -226,7 +232,7 @@ class PowerOn(StepCall):
 
     vm: VmIdentity
     must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
-    attest_off: tuple[Name, ...] = Field(default=(), max_length=8)
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
     written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
     """Disks whose writers must be proven dead first."""
 
@@ -243,6 +249,7 @@ class Settle(StepCall):
 
     vms: tuple[VmIdentity, ...] = Field(max_length=4)
     written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
 
 
 class RestoreReplica(StepCall):
@@ -277,6 +284,8 @@ class CloseRun(StepCall):
     """The closing transaction of a run: state, restore point, claims, outcome."""
 
     outcome: Outcome
+    began: bool = True
+    """False when preflight had not ended: there is nothing to undo but its claims."""
     request: Request = Request()
     protective_snapshot: Name | None = None
     replica: VmIdentity | None = None

@@ -99,6 +99,8 @@ class PowerOffWay(StrEnum):
     ALREADY_OFF = "already_off"
     GUEST_SHUTDOWN = "guest_shutdown"
     HARD = "hard"
+    ATTESTED = "attested"
+    """Nobody could be asked; a person declared it to be off."""
 
 
 class GuestTimeoutPolicy(StrEnum):

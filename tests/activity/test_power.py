@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.operations import PowerOff, PowerOn, PowerOnResult
+from failback.contracts.operations import PowerOff, PowerOn, PowerOnResult, Settle
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState, StepName
 from failback.errors import SiteUnreachable
 from tests.activity.world import World
@@ -141,3 +141,19 @@ def test_an_attestation_does_not_outweigh_what_can_be_read(world: World) -> None
         world.run("power_on", on(world, attest_off=("web01-replica",)))
 
     assert caught.value.type == "SplitBrain"
+
+
+def test_an_attested_target_lets_undo_go_on_without_its_site(world: World) -> None:
+    world.production.down = True
+    attest = {"attest_off": ("web01",)}
+
+    result = world.run("power_off", off(world, vm=world.target, **attest))
+    world.run(
+        "settle",
+        Settle.model_validate(
+            {**world.head(StepName.SETTLE), "vms": (world.target, world.replica), **attest}
+        ),
+    )
+
+    assert result.way is PowerOffWay.ATTESTED
+    assert result.was is PowerState.UNKNOWN

@@ -13,11 +13,12 @@ from failback.contracts.operations import (
     CalculateDifference,
     DifferencePlan,
     Settle,
+    TargetGuard,
     TransportChanges,
     Verify,
 )
 from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
-from failback.contracts.words import Method, StepName
+from failback.contracts.words import Method, PowerState, StepName
 from failback.disks.ledger import LedgerIdentity
 from failback.disks.plan import Extent, TransferPlan
 from tests.activity.world import MIB, World, random_bytes, write_disk
@@ -58,6 +59,7 @@ def plan(world: World, areas: tuple[Extent, ...] | None = None) -> DifferencePla
         areas_bytes=SIZE,
         source=sides[0],
         target=sides[1],
+        guard=guard_of(world),
     )
     world.rooms.ledger.save(
         made.plan_id,
@@ -66,6 +68,17 @@ def plan(world: World, areas: tuple[Extent, ...] | None = None) -> DifferencePla
         TransferPlan(SIZE, SEGMENT, areas),
     )
     return made
+
+
+def guard_of(world: World) -> TargetGuard:
+    """The target as it is now."""
+    view = world.production.vm(world.target).view()
+    return TargetGuard(
+        target=world.target,
+        snapshot=view.current_snapshot,
+        power_mark=world.production.power_mark(world.target),
+        files=tuple(disk.file for disk in view.disks),
+    )
 
 
 def transport(world: World, made: DifferencePlan) -> TransportChanges:
@@ -193,6 +206,7 @@ def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDif
         target=made.target,
         replica=world.replica,
         base_change_id=base,
+        guard=made.guard,
     )
 
 
@@ -230,3 +244,39 @@ def test_calculating_twice_keeps_what_is_finished(world: World) -> None:
 
     assert first == second
     opened.complete()
+
+
+@pytest.mark.parametrize("still_on", [True, False])
+def test_a_target_that_ran_between_two_attempts_is_not_believed(
+    world: World, still_on: bool
+) -> None:
+    made = plan(world)
+    world.run("transport_changes", transport(world, made))
+    vm = world.production.vm(world.target)
+    vm.turn(PowerState.ON)
+    if not still_on:
+        vm.turn(PowerState.OFF)
+
+    with pytest.raises(ApplicationError) as again:
+        world.run("transport_changes", transport(world, made))
+    with pytest.raises(ApplicationError) as verified:
+        world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+
+    assert (again.value.type, verified.value.type) == ("VmChanged", "VmChanged")
+    assert "TARGET_DRIFTED" in again.value.message
+
+
+def test_a_target_that_ran_before_the_plan_is_compared_as_a_whole(world: World) -> None:
+    world.dr.set_change_tracking(world.replica, True, lambda: None)
+    first = world.dr.create_snapshot(world.replica, "first", "", lambda: None)
+    base = world.dr.snapshot_disks(world.replica, first)[0].change_id
+    argument = difference(world, base)
+    vm = world.production.vm(world.target)
+    vm.turn(PowerState.ON)
+    vm.turn(PowerState.OFF)
+
+    result = world.run("calculate_difference", argument)
+
+    assert result.method is Method.COMPARE
+    assert "behind our back" in result.reason
+    assert result.guard.power_mark != argument.guard.power_mark

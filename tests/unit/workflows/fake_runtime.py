@@ -100,6 +100,7 @@ def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
                 areas_bytes=MIB,
                 source=argument.source,
                 target=argument.target,
+                guard=argument.guard,
             )
         case "transport_changes":
             return ops.TransportResult(address=argument.plan.address, examined_bytes=MIB)

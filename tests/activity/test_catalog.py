@@ -1,0 +1,96 @@
+"""The state and the closing transactions, twice and in the wrong order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from temporalio.exceptions import ApplicationError
+
+from failback.contracts.operations import CloseRun, RunRef, SetReplicaState
+from failback.contracts.words import Outcome, PowerState, ReplicaState, StepName
+from tests.activity.world import World
+
+
+def mark(world: World, to: ReplicaState) -> SetReplicaState:
+    return SetReplicaState(
+        **world.head(StepName.MARK_FAILBACK),
+        to=to,
+        allowed_from=(ReplicaState.FAILOVER, ReplicaState.FAILBACK),
+        verified_target=world.target,
+    )
+
+
+def close(world: World, outcome: Outcome, **more: Any) -> CloseRun:
+    return CloseRun(**world.head(StepName.COMMIT), outcome=outcome, replica=world.replica, **more)
+
+
+def test_marking_twice_is_one_mark(world: World) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+
+    assert world.catalog.get_replica("web01").state is ReplicaState.FAILBACK
+    attributes = world.production.vm(world.target).attributes
+    assert attributes["failback.state"] == "failed back run-1"
+
+
+def test_committing_twice_is_one_commit(world: World) -> None:
+    world.catalog.claim("run-1", ["replica:web01"])
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+
+    world.run("close_run", close(world, Outcome.COMMITTED, protective_snapshot="snapshot-7"))
+    world.dr.down = True
+    world.run("close_run", close(world, Outcome.COMMITTED, protective_snapshot="snapshot-7"))
+
+    assert world.catalog.get_replica("web01").state is ReplicaState.READY
+    assert world.catalog.claims() == ()
+    points = world.catalog.replica_detail("web01").restore_points
+    assert [point.snapshot for point in points] == ["snapshot-7"]
+
+
+@pytest.mark.parametrize("trouble", ["on", "unreadable"])
+def test_commit_is_refused_while_the_replica_is_not_proven_off(world: World, trouble: str) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    if trouble == "unreadable":
+        world.dr.down = True
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("close_run", close(world, Outcome.COMMITTED))
+
+    assert caught.value.type == ("SplitBrain" if trouble == "on" else "SiteUnreachable")
+    assert world.catalog.get_replica("web01").state is ReplicaState.FAILBACK
+
+
+def test_an_undone_run_cannot_be_committed(world: World) -> None:
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    world.run("close_run", close(world, Outcome.UNDONE))
+    world.run("close_run", close(world, Outcome.UNDONE))
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("close_run", close(world, Outcome.COMMITTED))
+
+    assert caught.value.type == "StateConflict"
+
+
+@pytest.mark.parametrize("run_id", ["run-1", "never-recorded"])
+def test_an_undo_before_preflight_has_ended_leaves_no_claims(world: World, run_id: str) -> None:
+    world.catalog.claim("run-1", ["replica:web01"])
+    argument = close(world, Outcome.UNDONE, began=False).model_copy(
+        update={"run": RunRef(run_id=run_id, replica="web01")}
+    )
+
+    world.run("close_run", argument)
+    world.run("close_run", argument)
+
+    held = {claim.run_id for claim in world.catalog.claims()}
+    assert run_id not in held
+    assert world.catalog.get_run(run_id).ended_at is not None
+
+
+def test_an_undo_before_preflight_of_an_unknown_replica_ends(world: World) -> None:
+    argument = close(world, Outcome.UNDONE, began=False).model_copy(
+        update={"run": RunRef(run_id="run-9", replica="nobody")}
+    )
+
+    assert "no such replica" in world.run("close_run", argument).evidence
