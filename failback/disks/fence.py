@@ -62,6 +62,7 @@ class Fence:
 
     def is_free(self) -> bool:
         """True if every exporter of this disk was dead at this moment."""
+        self.prepare()
         lock = supervisor.take_lock(str(self.lock_path))
         if lock is None:
             return False
@@ -83,7 +84,6 @@ def prove_dead(
     LeaseLost) instead of ending its successor's exporter, and again during every wait.
     Raises ExporterAlive after `timeout_s`: a process inside a hanging storage call dies only when
     the call returns."""
-    fence.prepare()
     deadline = clock() + timeout_s
     while not fence.is_free():
         check()

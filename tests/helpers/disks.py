@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -125,7 +125,7 @@ class FileLedger:
             state["complete"] = True
 
     @contextmanager
-    def _state(self, *, held: bool = False) -> Iterable[dict[str, Any]]:  # type: ignore[misc]
+    def _state(self, *, held: bool = False) -> Iterator[dict[str, Any]]:
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             state = json.loads(self.path.read_bytes()) if self.path.exists() else {}
@@ -218,7 +218,7 @@ class Site:
 
 
 @contextmanager
-def mover(site: Site, *, lease_s: float, bytes_s: float) -> Iterable[subprocess.Popen[bytes]]:  # type: ignore[misc]
+def mover(site: Site, *, lease_s: float, bytes_s: float) -> Iterator[subprocess.Popen[bytes]]:
     """A mover in a process of its own, at a limited speed; killed at the end."""
     order = {
         "root": str(site.root),

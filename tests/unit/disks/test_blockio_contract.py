@@ -112,13 +112,14 @@ def test_a_map_never_calls_data_zero(opened: Open) -> None:
 
 def test_requests_that_do_not_fit_are_refused_at_once(opened: Open) -> None:
     disk = opened(bytes(SIZE))
-    for submit in (
+    submits: list[Callable[[], None]] = [
         lambda: disk.submit_read(1, SIZE, memoryview(bytearray(1))),
         lambda: disk.submit_read(1, -1, memoryview(bytearray(1))),
         lambda: disk.submit_write(1, SIZE - 1, memoryview(bytearray(2))),
         lambda: disk.submit_zero(1, 0, 0),
         lambda: disk.submit_map(1, 0, SIZE + 1),
-    ):
+    ]
+    for submit in submits:
         with pytest.raises(ValueError, match="does not fit"):
             submit()
 

@@ -6,9 +6,11 @@ import contextlib
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,16 @@ def test_a_mover_makes_the_target_equal_and_leaves_nothing_running(site: Site) -
     assert site.fence().is_free()
 
 
+def wait_for_segments(site: Site, goal: int, process: subprocess.Popen[bytes]) -> None:
+    eventually(
+        lambda: finished_count(site.ledger_path) >= goal or process.poll() is not None,
+    )
+
+
+def dead(pid: int | None) -> bool:
+    return not alive(pid)
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_movers_killed_at_random_points_end_in_equality(site: Site, seed: int) -> None:
     rng = random.Random(seed)
@@ -68,14 +80,10 @@ def test_movers_killed_at_random_points_end_in_equality(site: Site, seed: int) -
     while kills < 3 and finished_count(site.ledger_path) < SEGMENTS - 3:
         goal = finished_count(site.ledger_path) + rng.randint(1, 3)
         with mover(site, lease_s=30, bytes_s=6 * MIB) as process:
-            eventually(
-                lambda goal=goal: (
-                    finished_count(site.ledger_path) >= goal or process.poll() is not None
-                )
-            )
+            wait_for_segments(site, goal, process)
             process.kill()
         pid = exporter_pid(site.fence())
-        eventually(lambda pid=pid: not alive(pid), 5)
+        eventually(partial(dead, pid), 5)
         kills += 1
     assert kills > 1
     done = finished_count(site.ledger_path)

@@ -94,7 +94,9 @@ Script = Callable[[Peer], None]
 
 
 @contextlib.contextmanager
-def served(script: Script, **options: float) -> Iterator[Callable[[], NbdDisk]]:
+def served(
+    script: Script, *, connect_timeout_s: float = 5.0, io_timeout_s: float = 5.0
+) -> Iterator[Callable[[], NbdDisk]]:
     """`script` plays the server in a thread; the context gives a function that connects."""
     ours, theirs = socket.socketpair()
     theirs.settimeout(20)
@@ -108,8 +110,15 @@ def served(script: Script, **options: float) -> Iterator[Callable[[], NbdDisk]]:
     disks: list[NbdDisk] = []
 
     def connect() -> NbdDisk:
-        timeouts = {"connect_timeout_s": 5.0, "io_timeout_s": 5.0, **options}
-        disks.append(NbdDisk(ours, "the disk", writable=True, **timeouts))
+        disks.append(
+            NbdDisk(
+                ours,
+                "the disk",
+                writable=True,
+                connect_timeout_s=connect_timeout_s,
+                io_timeout_s=io_timeout_s,
+            )
+        )
         return disks[0]
 
     try:
@@ -138,8 +147,8 @@ def poll_until_failure(disk: NbdDisk, answers: list[Answer]) -> None:
         answers += disk.poll(0.2)
 
 
-def go_with(infos: bytes = b"", **changes: int) -> Script:
-    return lambda peer: peer.handshake(infos=infos, **changes)
+def go_with(infos: bytes = b"", *, size: int = SIZE, flags: int = FLAGS) -> Script:
+    return lambda peer: peer.handshake(infos=infos, size=size, flags=flags)
 
 
 def greeting(data: bytes) -> Script:
@@ -273,7 +282,7 @@ def test_write_zeroes_that_fails_as_unknown_becomes_a_write() -> None:
 
 
 def test_the_server_s_block_size_limits_hold() -> None:
-    with served(lambda p: (p.handshake(infos=info(512, 65536, 1 << 17)), p.take(1))) as connect:
+    with served(go_with(info(512, 65536, 1 << 17))) as connect:
         disk = connect()
         assert disk.max_request_bytes == 1 << 17
         with pytest.raises(ValueError, match="does not fit"):
@@ -284,6 +293,11 @@ def test_the_server_s_block_size_limits_hold() -> None:
 
 def offset_data(offset: int, data: bytes) -> bytes:
     return struct.pack(">Q", offset) + data
+
+
+def send_twice(peer: Peer, handle: int) -> None:
+    for _ in range(2):
+        peer.chunk(handle, 1, offset_data(8192, b"x" * 4096), done=False)
 
 
 def status(*pairs: int, context: int = 7) -> bytes:
@@ -305,9 +319,7 @@ READS: dict[str, Callable[[Peer, int], object]] = {
     "too much": lambda p, h: p.chunk(h, 1, offset_data(8192, b"x" * 4097)),
     "too early": lambda p, h: p.chunk(h, 1, offset_data(8191, b"x" * 4096)),
     "far away": lambda p, h: p.chunk(h, 1, offset_data(1 << 63, b"x" * 4096)),
-    "twice": lambda p, h: [
-        p.chunk(h, 1, offset_data(8192, b"x" * 4096), done=False) for _ in range(2)
-    ],
+    "twice": send_twice,
     "endless length": lambda p, h: p.send(
         wire.STRUCTURED_REPLY.pack(wire.STRUCTURED_REPLY_MAGIC, 1, 1, h, 0xFFFFFFFF)
     ),
