@@ -42,6 +42,9 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem
                     "cannot be the name of a site",
                     "Use letters, digits, dot, underscore and dash.",
                 )
+            case "model_type" | "dict_type" | "model_attributes_type":
+                header = "sites.NAME" if keys[0] == "sites" else dotted(keys)
+                yield Problem(keys, "is not a table", f"Write a table [{header}].")
             case "value_error":
                 yield Problem(keys, message, f"Correct it. {DOCUMENTED}")
             case _:

@@ -7,6 +7,7 @@ queue at the start instead of failing in the middle. PostgreSQL: read committed 
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,7 +145,7 @@ def typed_errors(where: str) -> Iterator[None]:
 def _explain(where: str, error: exc.DBAPIError) -> tuple[str, str]:
     text = str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__
     lower = text.lower()
-    if "no such table" in lower or "no such column" in lower or "does not exist" in lower:
+    if re.search(r"no such (table|column)|(relation|column) .* does not exist", lower):
         return (
             f"The catalog {where} lacks a table of this version ({text}).",
             "Start the worker once, or run `failback catalog migrate`.",
