@@ -40,6 +40,15 @@ def migrate_catalog(args: argparse.Namespace, shell: Shell) -> int:
     return 0
 
 
+def forget_host(args: argparse.Namespace, shell: Shell) -> int:
+    """`failback catalog forget-host`."""
+    with catalog(settings(shell, args.settings)) as opened:
+        opened.forget_mover_host(args.machine)
+    shell.give({"forgotten": args.machine})
+    shell.say(f"Machine {args.machine} runs movers no more.")
+    return 0
+
+
 def record_json(record: ReplicaRecord) -> dict[str, Any]:
     """A replica for machines."""
     fields: dict[str, Any] = _RECORD.dump_python(record, mode="json")

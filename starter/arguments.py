@@ -88,6 +88,13 @@ def _add_catalog(commands: Any, common: argparse.ArgumentParser) -> None:
         "migrate", parents=[common], help="make it, or bring it up to this version"
     )
     migrate.set_defaults(command="starter.administration:migrate_catalog")
+    forget = actions.add_parser(
+        "forget-host",
+        parents=[common],
+        help="say that a machine runs movers no more, so that another one may",
+    )
+    forget.add_argument("machine", metavar="MACHINE", help="its id, as the worker's refusal says")
+    forget.set_defaults(command="starter.administration:forget_host")
 
 
 def _add_looks(commands: Any, common: argparse.ArgumentParser) -> None:

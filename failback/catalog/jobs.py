@@ -53,7 +53,8 @@ def find(session: Session, name: str) -> JobRow:
     job = session.get(JobRow, name)
     if job is None:
         raise StateConflict(
-            f"The catalog has no replication job {name}.", "Add it with `failback job add`."
+            f"The catalog has no replication job {name}.",
+            "Check the name; `failback replica show` lists the jobs of a replica.",
         )
     return job
 

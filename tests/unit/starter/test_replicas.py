@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,14 @@ def test_task_queue(tmp_path: Path) -> None:
     assert task_queue(str(file), {"FAILBACK_TEMPORAL__TASK_QUEUE": "q2"}) == "q2"
     file.write_text("")
     assert task_queue(str(file), nowhere) == "failback"
+
+
+def test_a_machine_that_runs_movers_no_more_is_forgotten(filled: Path, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'state' / 'catalog.db'}"
+    with closing(Catalog(url)) as opened:
+        opened.register_mover_host("old-machine/boot-1")
+
+    call(filled, "catalog", "forget-host", "old-machine")
+
+    with closing(Catalog(url)) as opened:
+        opened.register_mover_host("new-machine/boot-1")
