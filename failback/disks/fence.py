@@ -50,6 +50,11 @@ class Fence:
     def holder_path(self) -> Path:
         return self._stem.with_suffix(".json")
 
+    @property
+    def doubt_path(self) -> Path:
+        """Exists after a flush failed: the page cache may show bytes that the disk never got."""
+        return self._stem.with_suffix(".doubt")
+
     def prepare(self) -> None:
         """Make the directory. Raises SettingsInvalid if that is impossible."""
         try:

@@ -11,6 +11,9 @@ from failback.disks.faults import Op
 from failback.disks.plan import Extent, merge, total_bytes
 from failback.errors import DiskUnavailable
 
+MAX_PARTS = 1024
+"""Gaps between the parts of one read; looking for overlaps costs time for each of them."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -132,6 +135,8 @@ class ReplyReader:
         if any(part.offset < got.end and got.offset < part.end for got in request.got):
             raise self._broken("sent the same data twice", request)
         request.got = list(merge([*request.got, part]))
+        if len(request.got) > MAX_PARTS:
+            raise self._broken("sent a read in too many parts", request)
         start = offset - request.offset
         return request.view[start : start + size]
 

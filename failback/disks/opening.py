@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from failback.disks.blockio import BlockIO, Check, Clock, Sleep
 from failback.disks.exporter import NbdkitCommand, start_exporter
 from failback.disks.fence import Fence
 from failback.disks.nbd import NbdDisk
-from failback.errors import DiskUnavailable
+from failback.errors import DiskFlushFailed, DiskUnavailable
 
 LEASE_S = 15.0
 """Shorter than a transfer's heartbeat timeout, longer than any single wait between two checks."""
@@ -70,7 +71,14 @@ def open_disk(
             connect_timeout_s=connect_timeout_s,
             io_timeout_s=io_timeout_s,
         )
+        if writable and fence is not None and fence.doubt_path.exists():
+            _forget_cached(path)
+            fence.doubt_path.unlink()
         yield disk, exporter.renew
+    except DiskFlushFailed:
+        if writable and fence is not None:
+            fence.doubt_path.touch()
+        raise
     except DiskUnavailable as error:
         # Two disks are usually open: only the one whose connection broke asks its exporter why.
         if disk is None or disk.failure is error:
@@ -83,3 +91,12 @@ def open_disk(
         if disk is not None:
             disk.close()
         exporter.close()
+
+
+def _forget_cached(path: Path) -> None:
+    """Have the file read from its disk again.
+
+    After a failed flush the kernel keeps the lost pages as if they were clean, and reports the
+    error only once: the next comparison would see them as equal and the next flush succeed."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)

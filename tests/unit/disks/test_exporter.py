@@ -24,6 +24,7 @@ from failback.disks.nbd import NbdDisk, connect
 from failback.disks.opening import open_disk
 from failback.disks.plan import BLOCK_BYTES
 from failback.errors import (
+    DiskFlushFailed,
     DiskReadOnly,
     DiskUnavailable,
     ExporterAlive,
@@ -118,8 +119,9 @@ def test_supervisor_and_exporter_have_a_session_of_their_own(path: Path, fence: 
         os.kill(running.supervisor_pid, signal.SIGTERM)
         os.kill(running.supervisor_pid, signal.SIGINT)
         running.renew()
-        NbdDisk(running.disk, "the disk", writable=True).close()
+        disk = NbdDisk(running.disk, "the disk", writable=True)
         assert alive(running.supervisor_pid)
+        disk.close()
 
 
 @pytest.mark.parametrize("stopped", [False, True])
@@ -144,8 +146,8 @@ def test_a_lease_that_is_not_renewed_kills_the_exporter(path: Path, fence: Fence
 
 
 def test_a_lease_that_is_renewed_lives_on(path: Path, fence: Fence) -> None:
-    with exporter(path, fence, lease_s=0.4) as running:
-        until = time.monotonic() + 1.2
+    with exporter(path, fence, lease_s=0.8) as running:
+        until = time.monotonic() + 1.6
         while time.monotonic() < until:
             running.renew()
             time.sleep(0.02)
@@ -154,15 +156,15 @@ def test_a_lease_that_is_renewed_lives_on(path: Path, fence: Fence) -> None:
 
 def test_a_frozen_supervisor_does_not_count_old_signs_of_life(path: Path, fence: Fence) -> None:
     """Stamps that wait in the socket say when they were sent, not when they are read."""
-    with exporter(path, fence, lease_s=0.5) as running:
+    with exporter(path, fence, lease_s=1.2) as running:
         os.kill(running.supervisor_pid, signal.SIGSTOP)
         for _ in range(10):
             running.renew()
             time.sleep(0.03)
         began = time.monotonic()
-        eventually(lambda: time.monotonic() - began > 0.6)
+        eventually(lambda: time.monotonic() - began > 1.3)
         os.kill(running.supervisor_pid, signal.SIGCONT)
-        eventually(lambda: not alive(running.exporter_pid), 0.4)
+        eventually(lambda: not alive(running.exporter_pid), 1.0)
 
 
 def test_a_new_attempt_ends_the_old_exporter_even_if_everything_is_frozen(
@@ -400,6 +402,22 @@ def test_a_long_temporary_directory_is_no_obstacle(path: Path, fence: Fence) -> 
     )
     assert (done.stdout, done.stderr) == (f"{SIZE}\n", "")
     assert list(long.iterdir()) == []
+
+
+def test_after_a_failed_flush_the_disk_is_read_again_and_not_from_memory(
+    path: Path, fence: Fence
+) -> None:
+    with (
+        pytest.raises(DiskFlushFailed),
+        open_disk(path, writable=True, fence=fence, check=no_check),
+    ):
+        raise DiskFlushFailed("Flushing failed.")
+    assert fence.doubt_path.exists()
+    with open_disk(path, writable=False, fence=None, check=no_check):
+        assert fence.doubt_path.exists()
+
+    with open_disk(path, writable=True, fence=fence, check=no_check):
+        assert not fence.doubt_path.exists()
 
 
 def test_nothing_of_ours_is_left_in_the_mover(path: Path, fence: Fence) -> None:
