@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
-from failback.contracts.operations import DifferencePlan, TransferProgress, TransportResult
+from failback.contracts.operations import (
+    DifferencePlan,
+    TargetGuard,
+    TransferProgress,
+    TransportResult,
+)
 from failback.contracts.plan import BeginAnswer
 from failback.contracts.requests import Answer, Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import OperatorCall, Status, StepStatus
-from failback.contracts.vm import DiskOpening
+from failback.contracts.vm import DiskOpening, VmIdentity
 from failback.contracts.words import (
     Method,
     Outcome,
@@ -115,6 +120,15 @@ def opening() -> DiskOpening:
     return DiskOpening(site="dr", vm_moref="vm-1", disk_key=2000, file="d", capacity_bytes=20 * GIB)
 
 
+TARGET = VmIdentity(
+    site="production",
+    vcenter_uuid="uuid-production",
+    moref="vm-1",
+    name="web01",
+    instance_uuid="i-1",
+    bios_uuid="b-1",
+    path="/DC0/vm/web01",
+)
 PLAN = DifferencePlan(
     plan_id="p1",
     pass_no=1,
@@ -124,6 +138,7 @@ PLAN = DifferencePlan(
     areas_bytes=20 * GIB,
     source=opening(),
     target=opening(),
+    guard=TargetGuard(target=TARGET, snapshot=None, power_mark=None),
 )
 DONE = TransportResult(
     address="scsi0:0",
