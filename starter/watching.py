@@ -43,8 +43,8 @@ def watch(args: argparse.Namespace, shell: Shell) -> int:
 
     async def go() -> int:
         client = await open_client(shell, args.settings)
-        with _display(shell) as display:
-            return await follow(client, key, args.until, display, shell)
+        with display(shell) as screen:
+            return await follow(client, key, args.until, screen, shell)
 
     try:
         return asyncio.run(go())
@@ -90,7 +90,7 @@ def end_of_watch(view: RunView, until: str) -> int | None:
 
 
 @contextmanager
-def _display(shell: Shell) -> Iterator[Display]:
+def display(shell: Shell) -> Iterator[Display]:
     target = console(shell)
     if shell.json:
         yield _Machine(shell)
