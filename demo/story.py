@@ -20,7 +20,7 @@ from starter.shell import Shell
 from starter.views import RunView
 from starter.watching import Display, display, follow
 
-KILL_AT = 0.2
+KILL_AT = 0.12
 """Share of pass 1 after which the worker dies."""
 
 
@@ -42,13 +42,16 @@ class Director:
     def __init__(self, site: Site, told: Told, screen: Display, worker: str) -> None:
         self._site, self._told, self._screen, self._worker = site, told, screen, worker
         self._killed = False
+        self._examined: dict[str, int] = {}
 
     def view(self, view: RunView) -> None:
         self._screen.view(view)
         if view.status.phase is not Phase.SYNCING or view.status.transfers:
             return
         total = sum(plan.areas_bytes for plan in view.status.differences)
-        examined = sum(p.examined_bytes for p in view.progress.values())
+        # A disk that is done has no live numbers any more, but what it did still counts.
+        self._examined |= {a: p.examined_bytes for a, p in view.progress.items()}
+        examined = sum(self._examined.values())
         if not self._told.late_text and examined > 0:
             self._order_comes_in()
         if not self._killed and self._told.late_text and examined > KILL_AT * total:
