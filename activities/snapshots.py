@@ -22,7 +22,7 @@ from failback.contracts.operations import (
     SnapshotReplicaResult,
     StepCall,
 )
-from failback.contracts.vm import VmView
+from failback.contracts.vm import Snapshot, VmView
 from failback.contracts.words import PowerState, ReplicaContent
 from failback.errors import (
     ReplicaUsed,
@@ -146,12 +146,7 @@ class SnapshotActivities:
         replica, run_id = argument.replica, argument.run.run_id
         name = snapshot_name(run_id, PROTECTIVE_PURPOSE)
         view = site.read([replica])[0]
-        found = view.snapshot_named(name)
-        if len(found) > 1:
-            raise SnapshotAmbiguous(
-                f"{replica} has {len(found)} snapshots named {name!r}.",
-                "Remove the ones that are not ours, then send retry.",
-            )
+        found = _the_one(view, name)
         if not found:
             return Done(evidence="no protective snapshot: nothing to revert")
         if argument.content != ReplicaContent.KEEP.value:
@@ -164,10 +159,10 @@ class SnapshotActivities:
                 )
             if view.power is not PowerState.OFF:
                 site.power_off(replica, attempt.beat)
-            site.revert_to_snapshot(replica, found[0].moref, run_id, attempt.beat)
+            site.revert_to_snapshot(replica, found.moref, run_id, attempt.beat)
         site.remove_snapshot(replica, name, run_id, attempt.beat)
         kept = argument.content == ReplicaContent.KEEP.value
-        return Done(evidence="content kept" if kept else f"reverted to {found[0].moref}")
+        return Done(evidence="content kept" if kept else f"reverted to {found.moref}")
 
     def _used_since(self, argument: RestoreReplica, view: VmView, mark: str | None) -> str:
         """Why the replica may hold newer data; empty when it certainly does not."""
@@ -187,22 +182,17 @@ class SnapshotActivities:
         target, run_id = argument.target, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
         view = site.read([target])[0]
-        found = view.snapshot_named(name)
-        if len(found) > 1:
-            raise SnapshotAmbiguous(
-                f"{target} has {len(found)} snapshots named {name!r}.",
-                "Remove the ones that are not ours, then send retry.",
-            )
+        found = _the_one(view, name)
         evidence = "nothing was written: no target protective snapshot was made"
         if found:
             if view.power is not PowerState.OFF:
                 site.power_off(target, attempt.beat)
-            site.revert_to_snapshot(target, found[0].moref, run_id, attempt.beat)
+            site.revert_to_snapshot(target, found.moref, run_id, attempt.beat)
             self.catalog.step_intent(
-                run_id, argument.step.value, "reverted", mark=found[0].moref, at=now()
+                run_id, argument.step.value, "reverted", mark=found.moref, at=now()
             )
             site.remove_snapshot(target, name, run_id, attempt.beat)
-            evidence = f"reverted to {found[0].moref}, which is removed"
+            evidence = f"reverted to {found.moref}, which is removed"
         elif argument.snapshot is not None:
             reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
             if not reverted and not argument.accept_not_restored:
@@ -240,6 +230,17 @@ class SnapshotActivities:
 def _mark(argument: StepCall) -> str:
     """Description of a snapshot of ours: the run id in it is what later removal insists on."""
     return f"failback of replica {argument.run.replica}, run {argument.run.run_id}"
+
+
+def _the_one(view: VmView, name: str) -> Snapshot | None:
+    """The snapshot of exactly this name: vSphere lets names repeat, and then nothing is touched."""
+    found = view.snapshot_named(name)
+    if len(found) > 1:
+        raise SnapshotAmbiguous(
+            f"{view.identity} has {len(found)} snapshots named {name!r}.",
+            "Remove the ones that are not ours, then send retry.",
+        )
+    return found[0] if found else None
 
 
 def _require_off(view: VmView) -> None:
