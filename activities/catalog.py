@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from activities.edge import Attempt, now
-from activities.snapshots import STATE_ATTRIBUTE
+from activities.edge import Attempt, now, snapshot_name
+from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, SetReplicaState
 from failback.contracts.start import StartRequest
@@ -54,7 +54,12 @@ class CatalogActivities:
                 )
         attempt.beat()
         self.catalog.close_commit(
-            run.run_id, run.replica, argument.protective_snapshot, now(), argument.request
+            run.run_id,
+            run.replica,
+            argument.protective_snapshot,
+            now(),
+            argument.request,
+            snapshot_name=snapshot_name(run.run_id, PROTECTIVE_PURPOSE),
         )
         return Done(evidence="replica READY, protective snapshot is its newest restore point")
 
