@@ -15,14 +15,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 
-DIE_WITH_PARENT = """
-import ctypes, os, sys
-ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    os._exit(1)
+RECORD = "processes.json"
+STOP_S = 15.0
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+BECOME = """
+import ctypes, os, signal, sys
+signal.pthread_sigmask(signal.SIG_SETMASK, [])
+if sys.argv[1] != "keep":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        os._exit(1)
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-"""Asks the kernel for SIGKILL when the parent dies, then becomes the program."""
+"""Unless it is kept: asks the kernel for SIGKILL when the parent dies. Then becomes the program."""
 
 
 class DemoFailed(Exception):
@@ -70,18 +76,24 @@ class Processes:
 
     def start(self, name: str, argv: Sequence[str], env: Mapping[str, str]) -> None:
         """Start a program in a session of its own, so that Ctrl-C reaches us first."""
-        guard = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid())]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            self.running[name] = subprocess.Popen(
-                [*([] if self.keep else guard), *argv],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(env),
-                cwd=ROOT,
-                start_new_session=True,
-            )
-        self._record()
+        become = (sys.executable, "-I", "-S", "-c", BECOME)
+        parent = "keep" if self.keep else str(os.getpid())
+        # Ctrl-C waits until the process is on record: nothing is started and then forgotten.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+        try:
+            with (self.folder / f"{name}.log").open("ab") as log:
+                self.running[name] = subprocess.Popen(
+                    [*become, parent, *argv],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=dict(env),
+                    cwd=ROOT,
+                    start_new_session=True,
+                )
+            self._record()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def says(self, name: str, word: str) -> None:
         """Wait until a program's output contains a word."""
@@ -109,7 +121,7 @@ class Processes:
             process = self.running.pop(name)
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -119,23 +131,36 @@ class Processes:
         known = {
             name: [process.pid, start_time(process.pid)] for name, process in self.running.items()
         }
-        (self.folder / "processes.json").write_text(json.dumps(known))
+        record = self.folder / RECORD
+        new = record.with_suffix(".new")
+        new.write_text(json.dumps(known))
+        new.replace(record)
 
 
 def stop_recorded(folder: Path) -> int:
     """End the processes that a kept demo left running in this folder; returns how many."""
-    record = folder / "processes.json"
+    record = folder / RECORD
     if not record.is_file():
-        raise DemoFailed(f"{folder} is not the folder of a demo: it has no processes.json.")
-    ended = 0
-    for pid, started in reversed(list(json.loads(record.read_text()).values())):
-        if started is None or start_time(pid) != started:
-            continue
+        raise DemoFailed(f"{folder} is not the folder of a demo: it has no {RECORD}.")
+    alive = [
+        (pid, started)
+        for pid, started in reversed(list(json.loads(record.read_text()).values()))
+        if started is not None and start_time(pid) == started
+    ]
+    for pid, started in alive:
         os.kill(pid, signal.SIGTERM)
-        ended += 1
-        try:
-            until("the end of a process", lambda p=pid, s=started: start_time(p) != s, 15)  # type: ignore[misc]
-        except DemoFailed:
+        if not _gone(pid, started):
             os.kill(pid, signal.SIGKILL)
+            if not _gone(pid, started):
+                raise DemoFailed(f"Process {pid} does not end.")
     record.unlink()
-    return ended
+    return len(alive)
+
+
+def _gone(pid: int, started: int) -> bool:
+    """Wait for the end of a process that is no child of ours; whether it came."""
+    try:
+        until(f"the end of process {pid}", lambda: start_time(pid) != started, STOP_S)
+    except DemoFailed:
+        return False
+    return True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from demo.processes import DemoFailed
 from demo.site import KEY, Site
 from tools import paths
 
@@ -23,6 +24,21 @@ class Proof:
     claim: str
     seen: str
     holds: bool
+
+
+@dataclass(frozen=True)
+class DiskSpace:
+    """A disk, and how much of it is not a hole."""
+
+    capacity_bytes: int
+    allocated_bytes: int
+
+
+def replica_disks(site: Site) -> list[DiskSpace]:
+    """The replica's disks as they were when it went off."""
+    disks = _last(site.power_events("dr"), "power-off")["disks"]
+    found = [(disk["capacity_bytes"], Path(disk["image"]).stat()) for disk in disks]
+    return [DiskSpace(capacity, stat.st_blocks * 512) for capacity, stat in found]
 
 
 def committed(site: Site, late_text: str) -> Iterator[Proof]:
@@ -47,18 +63,22 @@ def committed(site: Site, late_text: str) -> Iterator[Proof]:
         ", ".join(name.rpartition("/")[2] for name in names) or "none",
         [name.rpartition("/")[2] for name in names] == ["protective"],
     )
-    yield _nothing_left(production)
+    yield _nothing_left("the target", production)
     yield _state(site, "READY")
 
 
 def undone(site: Site) -> Iterator[Proof]:
     """What must be true after an undo: both sides as they were."""
     events = site.power_events("production")
+    # The run's first act: the target as it was, after its last own write.
     before = next(event for event in events if event["event"] == "power-off")
+    between = _last(events, "power-on")
     now = site.vm("production")
     for index, disk in enumerate(before["disks"]):
         image, live = Path(disk["image"]), Path(now["disks"][index]["flat_path"])
-        yield _same(image, live, f"target disk {index} = what it was before the run")
+        claim = f"target disk {index} = what it was before the run"
+        yield _same(image, live, claim, (disk["sha256"], disk["sha256"]))
+    yield _carried(before, between)
     dr = site.power_events("dr")
     off, on = _last(dr, "power-off"), _last(dr, "power-on")
     yield from _equal(off, on, "replica at its power-on = at its power-off, disk {}")
@@ -68,30 +88,35 @@ def undone(site: Site) -> Iterator[Proof]:
         f"{replica['power']}, {now['power']}",
         (replica["power"], now["power"]) == ("poweredOn", "poweredOff"),
     )
-    yield _nothing_left(now)
-    yield Proof(
-        "no snapshot of the run on the replica",
-        f"{len(replica['snapshots'])} snapshots",
-        not replica["snapshots"],
-    )
+    yield _nothing_left("the target", now)
+    yield _nothing_left("the replica", replica)
     yield _state(site, "FAILOVER")
 
 
 def _last(events: list[Event], kind: str) -> Event:
-    return next(event for event in reversed(events) if event["event"] == kind)
+    found = [event for event in events if event["event"] == kind]
+    if not found:
+        raise DemoFailed(f"The practice site has seen no {kind}.")
+    return found[-1]
 
 
-def _equal(one: Event, other: Event, claim: str) -> Iterator[Proof]:
-    for index, (left, right) in enumerate(zip(one["disks"], other["disks"], strict=True)):
-        yield _same(Path(left["image"]), Path(right["image"]), claim.format(index))
+def _equal(one: Event, later: Event, claim: str) -> Iterator[Proof]:
+    """Both events' disks, by the images kept at those instants and the site's own digests."""
+    if one["seq"] > later["seq"]:
+        yield Proof(claim.format("any"), f"the {later['event']} came before", False)
+        return
+    for index, (left, right) in enumerate(zip(one["disks"], later["disks"], strict=True)):
+        digests = (left["sha256"], right["sha256"])
+        yield _same(Path(left["image"]), Path(right["image"]), claim.format(index), digests)
 
 
-def _same(one: Path, other: Path, claim: str) -> Proof:
-    """Byte for byte, by cmp and by a digest of each side."""
+def _same(one: Path, other: Path, claim: str, expected: tuple[str, str]) -> Proof:
+    """Byte for byte, by cmp, and by digests of both sides that are also those expected."""
     compared = subprocess.run(["cmp", str(one), str(other)], capture_output=True, check=False)
-    digests = [_sha256(path) for path in (one, other)]
+    digests = (_sha256(one), _sha256(other))
     seen = f"{one.stat().st_size >> 20} MiB, sha256 {digests[0][:12]} and {digests[1][:12]}"
-    return Proof(claim, seen, compared.returncode == 0 and digests[0] == digests[1])
+    holds = compared.returncode == 0 and digests[0] == digests[1] and digests == expected
+    return Proof(claim, seen, holds)
 
 
 def _sha256(path: Path) -> str:
@@ -159,12 +184,28 @@ def _late(demo: dict[str, Any], images: list[Path], text: str) -> Proof:
     )
 
 
-def _nothing_left(target: dict[str, Any]) -> Proof:
-    mark = target["custom_values"].get("failback.state", "")
+def _carried(before: Event, between: Event) -> Proof:
+    """An undo of nothing would prove nothing."""
+    changed = [
+        one["index"]
+        for one, other in zip(before["disks"], between["disks"], strict=True)
+        if one["sha256"] != other["sha256"]
+    ]
     return Proof(
-        "nothing of the run is left on the target",
-        f"{len(target['snapshots'])} snapshots, mark {mark!r}",
-        not target["snapshots"] and not mark,
+        "in between the target had run with other content",
+        f"disks {', '.join(map(str, changed))} differed at its power-on"
+        if changed
+        else "it had not",
+        len(changed) == len(before["disks"]),
+    )
+
+
+def _nothing_left(which: str, vm: dict[str, Any]) -> Proof:
+    marks = [value for value in vm["custom_values"].values() if value]
+    return Proof(
+        f"nothing of the run is left on {which}",
+        f"{len(vm['snapshots'])} snapshots, {len(marks)} marks",
+        not vm["snapshots"] and not marks,
     )
 
 

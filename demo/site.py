@@ -16,6 +16,7 @@ from tools import paths
 
 KEY = "web01"
 REPLICA = "web01-replica"
+HEARTBEAT_TIMEOUT_S = 3
 ATTRIBUTES = ("FailbackPhase", "FailbackReplica", "FailbackDestination")
 
 
@@ -85,7 +86,7 @@ class Site:
             "[worker]",
             f"state_dir = {json.dumps(str(self.folder / 'state'))}",
             "# How long a dead worker goes unnoticed; 30 s is the default.",
-            "heartbeat_timeout_s = 3",
+            f"heartbeat_timeout_s = {HEARTBEAT_TIMEOUT_S}",
             "[transfer]",
             "# Small, so that small disks have many segments; 64 MiB is the default.",
             "segment_bytes = 4194304",

@@ -3,64 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from rich.console import Console
-from rich.table import Table
 
-from demo import proof
+from demo import closing, proof
 from demo.processes import DemoFailed
-from demo.site import KEY, REPLICA, Site
+from demo.screen import Screen, screen
+from demo.site import HEARTBEAT_TIMEOUT_S, KEY, REPLICA, Site
 from failback.contracts.status import Status
-from failback.contracts.words import Phase, StepName
+from failback.contracts.words import Phase
 from starter.client import FailbackClient
 from starter.shell import Shell
+from starter.units import size
 from starter.views import RunView
-from starter.watching import Display, display, follow
+from starter.watching import follow
 
 KILL_AT = 0.12
-"""Share of pass 1 after which the worker dies."""
+"""Share of pass 1 after which the worker dies. What is shown is a second old, and the ends of both
+disks are holes, which cost no time: the middle of the work comes long before the middle of the
+disks."""
 
-
-@dataclass
-class Told:
-    """What the demo remembers for its closing table."""
-
-    began: float = field(default_factory=time.monotonic)
-    examined_when_killed: int = 0
-    total_bytes: int = 0
-    late_text: str = ""
-    status: Status | None = None
-    history_events: int = 0
+LIMIT_S = 240.0
+"""A demo takes half a minute; one that stands still has failed and must say so."""
 
 
 class Director:
-    """Shows the run as `failback watch` does, and makes the accident happen in the middle."""
+    """Shows the run, and makes the accident happen in the middle."""
 
-    def __init__(self, site: Site, told: Told, screen: Display, worker: str) -> None:
-        self._site, self._told, self._screen, self._worker = site, told, screen, worker
-        self._killed = False
+    def __init__(self, site: Site, told: closing.Told, shown: Screen, worker: str) -> None:
+        self._site, self._told, self._shown, self._worker = site, told, shown, worker
         self._examined: dict[str, int] = {}
+        self._resumed = False
 
     def view(self, view: RunView) -> None:
-        self._screen.view(view)
+        self._shown.view(view)
         if view.status.phase is not Phase.SYNCING or view.status.transfers:
             return
         total = sum(plan.areas_bytes for plan in view.status.differences)
+        if self._told.examined_when_killed:
+            self._watch_resuming(view)
+            return
         # A disk that is done has no live numbers any more, but what it did still counts.
         self._examined |= {a: p.examined_bytes for a, p in view.progress.items()}
         examined = sum(self._examined.values())
         if not self._told.late_text and examined > 0:
             self._order_comes_in()
-        if not self._killed and self._told.late_text and examined > KILL_AT * total:
-            self._killed = True
+        if self._told.late_text and examined > KILL_AT * total:
             self._told.examined_when_killed, self._told.total_bytes = examined, total
             self._accident()
 
     def trouble(self, message: str) -> None:
-        self._screen.trouble(message)
+        self._shown.trouble(message)
 
     def _order_comes_in(self) -> None:
         """Users go on working on DR: one more file is written on the running replica."""
@@ -71,20 +65,37 @@ class Director:
             {"disk": late["disk"], "file": late["path"], "text": text},
         )
         self._told.late_text = text
-        self._screen.trouble(f"users go on working on DR: {late['path']} is written there now")
+        self._shown.remark(f"An order comes in on DR while pass 1 runs: {late['path']}")
 
     def _accident(self) -> None:
         self._site.processes.kill(self._worker)
-        self._screen.trouble(f"{self._worker} was killed with SIGKILL in the middle of pass 1")
+        self._shown.remark(f"{self._worker} is killed with SIGKILL in the middle of pass 1")
         name = self._site.start_worker()
-        self._screen.trouble(
-            f"{name} is up; it goes on when the heartbeat timeout (3 s) has passed"
+        self._shown.remark(
+            f"{name} is up; Temporal notices the death after {HEARTBEAT_TIMEOUT_S} s without a "
+            "heartbeat"
         )
 
+    def _watch_resuming(self, view: RunView) -> None:
+        resumed = sum(p.resumed_bytes for p in view.progress.values())
+        if resumed and not self._resumed:
+            self._resumed = True
+            self._shown.remark("The transfer goes on from the ledger, not from zero")
 
-async def tell(site: Site, console: Console, *, undo: bool, decide: bool) -> tuple[Told, bool]:
-    """Tell the story; returns what is remembered and whether every proof held."""
-    told = Told()
+
+async def tell(site: Site, console: Console, *, undo: bool, decide: bool) -> bool:
+    """Tell the story; returns whether every proof held."""
+    told = closing.Told()
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            return await _tell(site, console, told, undo=undo, decide=decide)
+    except TimeoutError:
+        raise DemoFailed(f"The demo did not come to its end within {LIMIT_S:.0f} s.") from None
+
+
+async def _tell(
+    site: Site, console: Console, told: closing.Told, *, undo: bool, decide: bool
+) -> bool:
     _stage(console, "The sites", "two vCenters, each with its disks, and a Temporal server")
     site.start()
     worker = site.start_worker()
@@ -100,41 +111,41 @@ async def tell(site: Site, console: Console, *, undo: bool, decide: bool) -> tup
     _run(site, console, "start", KEY, "--accept-target-overwrite", "--by", "demo")
     _say(console, "In the middle of pass 1 an order comes in on DR, and the worker is killed (-9).")
     client = await FailbackClient.connect(site.environment())
-    status = await _follow(site, told, client, worker, "decision")
+    status = await _follow(site, told, client, worker, console)
     if not told.examined_when_killed:
         raise DemoFailed("Pass 1 was over before the worker could be killed: it ran too fast.")
-    resumed = sum(t.resumed_bytes for t in status.transfers)
     _say(
-        console, f"The second worker found {_mib(resumed)} of pass 1 in the ledger: not from zero."
+        console,
+        f"The second worker found {size(told.resumed_bytes(status))} of pass 1 in the ledger.",
     )
 
     _stage(console, "The decision", "production serves; the replica is off and protected")
-    _say(console, f"commit keeps production, undo goes back to DR; look at it: {site.ui}")
-    told.status = status
     if not decide:
-        return told, True
-    request = ("undo", KEY, "--yes") if undo else ("commit", KEY)
-    _run(site, console, *request, "--by", "demo", "--reason", "the demo decides")
+        _say(console, "The run waits for commit or undo, for as long as you like.")
+        return True
+    if undo:
+        _say(console, "commit would keep production; this demo undoes: work goes back to DR.")
+        _run(site, console, "undo", KEY, "--yes", "--by", "demo", "--reason", "the other branch")
+    else:
+        _say(console, "undo would go back to DR; this demo commits: production is kept.")
+        _run(site, console, "commit", KEY, "--by", "demo", "--reason", "all is well")
     told.status = await client.wait(KEY)
+    _say(console, f"The run has ended: {told.status.outcome}.")
     if not undo:
         site.wait_for_cleanup()
+        _say(console, "A workflow of its own has removed the target's protective snapshot.")
+    run = client.client.get_workflow_handle(f"failback/{KEY}")
+    told.history_events = (await run.describe()).history_length
 
     _stage(console, "The proof", "bytes, file systems, files, inventory, catalog")
     proofs = list(proof.undone(site) if undo else proof.committed(site, told.late_text))
-    proofs.append(
-        proof.Proof(
-            "the transfer resumed after the crash",
-            f"killed at {_mib(told.examined_when_killed)} of {_mib(told.total_bytes)}, "
-            f"{_mib(resumed)} resumed",
-            resumed > 0,
-        )
-    )
-    console.print(_table(proofs, told))
-    return told, all(one.holds for one in proofs)
+    proofs.append(closing.resumed(told))
+    console.print(closing.table(proofs, told, proof.replica_disks(site)))
+    return all(one.holds for one in proofs)
 
 
 async def _follow(
-    site: Site, told: Told, client: FailbackClient, worker: str, until: str
+    site: Site, told: closing.Told, client: FailbackClient, worker: str, console: Console
 ) -> Status:
     shell = Shell.of_process()
 
@@ -142,59 +153,14 @@ async def _follow(
         await asyncio.sleep(0.25)
 
     shell.pause = pause
-    with display(shell) as screen:
-        verdict = await follow(client, KEY, until, Director(site, told, screen, worker), shell)
+    with screen(console, shell) as shown:
+        director = Director(site, told, shown, worker)
+        verdict = await follow(client, KEY, "decision", director, shell)
     view = await client.status(KEY)
     if verdict != 0:
         why = view.status.operator.message if view.status.operator else view.status.phase
         raise DemoFailed(f"The run did not come to the decision: {why}")
     return view.status
-
-
-def _table(proofs: list[proof.Proof], told: Told) -> Table:
-    table = Table(title=f"Failback of {KEY}: what was proven", title_justify="left")
-    table.add_column("proof")
-    table.add_column("seen")
-    table.add_column("holds")
-    for one in proofs:
-        mark = "[green]yes[/]" if one.holds else "[bold red]NO[/]"
-        table.add_row(one.claim, one.seen, mark)
-    table.add_section()
-    for claim, seen in _numbers(told):
-        table.add_row(claim, seen, "")
-    return table
-
-
-def _numbers(told: Told) -> list[tuple[str, str]]:
-    status = told.status
-    assert status is not None
-    plans = {plan.plan_id: plan for plan in status.differences}
-    half = len(status.transfers) // 2
-    passes = (status.transfers[:half], status.transfers[half:])
-    down, up = status.downtime_started_at, status.downtime_ended_at
-    marked = next((s for s in status.steps if s.name is StepName.POWER_ON_TARGET), None)
-    if marked is not None and marked.finished_at is not None:
-        up = marked.finished_at
-    rows = [
-        (
-            f"pass {number}: examined, different, written",
-            ", ".join(
-                _mib(sum(getattr(t, name) for t in transfers))
-                for name in ("examined_bytes", "different_bytes", "written_bytes")
-            )
-            + f" ({', '.join(sorted({t.method.value for t in transfers}))})",
-        )
-        for number, transfers in enumerate(passes, 1)
-    ]
-    if down and up:
-        rows.append(("downtime of the service", f"{(up - down).total_seconds():.1f} s"))
-    rows.append(("disks planned in two passes", str(len(plans))))
-    rows.append(("the whole demo", f"{time.monotonic() - told.began:.0f} s"))
-    return rows
-
-
-def _mib(count: int) -> str:
-    return f"{count / 1024 / 1024:.1f} MiB"
 
 
 def _stage(console: Console, title: str, text: str) -> None:
@@ -203,11 +169,16 @@ def _stage(console: Console, title: str, text: str) -> None:
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(f"  {text}", highlight=False, soft_wrap=True)
+    console.print(f"  {text}", highlight=False, soft_wrap=True, markup=False)
 
 
 def _run(site: Site, console: Console, *arguments: str) -> None:
     """Show a command as somebody would type it, and what it answers."""
-    console.print(f"  [cyan]$ failback {' '.join(arguments)}[/]", highlight=False, soft_wrap=True)
+    shown = " ".join(f"'{part}'" if " " in part else part for part in arguments)
+    _print(console, f"  $ failback {shown}", "cyan")
     for line in site.command(*arguments).splitlines():
-        console.print(f"    {line}", highlight=False, soft_wrap=True)
+        _print(console, f"    {line}", "")
+
+
+def _print(console: Console, text: str, style: str) -> None:
+    console.print(text, style=style, highlight=False, soft_wrap=True, markup=False)
