@@ -92,7 +92,8 @@ def _report(attempt: Attempt, plan: DifferencePlan, now: CopyProgress) -> None:
         address=plan.address,
         pass_no=plan.pass_no,
         total_bytes=now.total_bytes,
-        examined_bytes=now.examined_bytes,
+        # As in the final counters: people see how far the disk is, not this attempt.
+        examined_bytes=now.examined_bytes + now.resumed_bytes,
         different_bytes=now.different_bytes,
         written_bytes=now.written_bytes,
         zeroed_bytes=now.zeroed_bytes,
