@@ -65,14 +65,22 @@ def world(
     }
 
 
-def enrol(stack: Stack, key: str, replica: tuple[str, str], source: tuple[str, str]) -> None:
+def enrol(
+    stack: Stack,
+    key: str,
+    replica: tuple[str, str],
+    source: tuple[str, str],
+    *,
+    in_failover: bool = True,
+) -> None:
     """`failback replica add`, in this process: a process of its own would take a second more."""
     said = io.StringIO()
     shell = Shell(
         io.StringIO(), said, said, stack.env(FAILBACK_SETTINGS=str(stack.settings)), "ann"
     )
     places = ("--replica", ":".join(replica), "--source", ":".join(source))
-    assert cli.run(["replica", "add", key, "--in-failover", *places], shell) == 0, said.getvalue()
+    state = ("--in-failover",) if in_failover else ()
+    assert cli.run(["replica", "add", key, *state, *places], shell) == 0, said.getvalue()
 
 
 class Scene:

@@ -1,164 +1,231 @@
-"""Every refusal on the command line: exit status 2, a clear sentence, and nothing changed."""
+"""Bad input: exit status 2, one clear sentence, and nothing changed anywhere.
+
+One installation serves all of these tests: none of them may leave anything behind.
+"""
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from failback.contracts.words import Phase
-from tests.acceptance.conftest import Stage
-from tests.acceptance.scene import MIB, Scene, world
+from failback.catalog.repository import Catalog
+from failback.contracts.words import ReplicaState
+from tests.acceptance.scene import MIB, enrol
+from tests.helpers.lab import start_lab
+from tests.helpers.stack import Stack, TemporalServer, until
 
 pytestmark = pytest.mark.acceptance
 
-Spoil = Callable[[Scene], Path | None]
+DISK, SMALL = [{"size_bytes": MIB, "seed": 7}], [{"size_bytes": MIB // 2}]
+
+PAIRS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "fine": ({"disks": DISK}, {"disks": DISK}),
+    "smaller": ({"disks": SMALL}, {"disks": DISK}),
+    "unpaired": ({"disks": []}, {"disks": DISK}),
+    "extra": ({"disks": DISK}, {"disks": DISK * 2}),
+    "running": ({"disks": DISK, "power": "on"}, {"disks": DISK}),
+    "ready": ({"disks": DISK}, {"disks": DISK}),
+}
+"""Target and replica of each kind of trouble."""
 
 
-def settings_with(scene: Scene, name: str, **sites: dict[str, Any]) -> Path:
-    """Another settings file beside the scene's own."""
-    path = scene.stack.folder / f"{name}.toml"
-    path.write_text(scene.stack.settings_text(**sites), encoding="utf-8")
-    return path
+@dataclass
+class Office:
+    """An installation with a worker, and a replica for each kind of trouble."""
+
+    stack: Stack
+    keys: dict[str, str] = field(default_factory=dict)
+
+    def lab_state(self) -> Any:
+        """What the lab knows of all VMs."""
+        return self.stack.lab.control.get("/state")
+
+    def catalog_state(self) -> Any:
+        """States of all replicas and all claims."""
+        with closing(Catalog(f"sqlite:///{self.stack.catalog_file}")) as catalog:
+            states = {one.key: (one.state, one.revision) for one in catalog.list_replicas()}
+            return states, catalog.claims()
 
 
-def wrong_password(scene: Scene) -> Path:
-    password = scene.stack.folder / "wrong.password"
-    password.write_text("not it\n")
-    password.chmod(0o600)
-    return settings_with(scene, "wrong-password", dr={"password_file": str(password)})
+@pytest.fixture(scope="module")
+def office(server: TemporalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    folder, mark = tmp_path_factory.mktemp("bad input"), uuid.uuid4().hex[:6]
+    production = [{"name": name, "power": "off"} | pair[0] for name, pair in PAIRS.items()]
+    dr = [{"name": f"{name}-replica", "power": "on"} | pair[1] for name, pair in PAIRS.items()]
+    sites = [
+        {"name": "production", "datastore": "ds-production", "vms": production},
+        {"name": "dr", "datastore": "ds-dr", "vms": dr},
+    ]
+    stack = Stack(
+        start_lab({"sites": sites}, folder), folder, server.address, f"queue-bad-input-{mark}"
+    )
+    try:
+        made = Office(stack)
+        for name in PAIRS:
+            made.keys[name] = f"{name}-{mark}"
+            enrol(
+                stack,
+                made.keys[name],
+                ("dr", f"{name}-replica"),
+                ("production", name),
+                in_failover=name != "ready",
+            )
+        stack.worker()
+        yield made
+    finally:
+        stack.close()
 
 
-def wrong_thumbprint(scene: Scene) -> Path:
-    tls = {"thumbprint_sha256": ":".join(["ab"] * 32)}
-    return settings_with(scene, "wrong-thumbprint", production={"tls": tls})
+@pytest.fixture
+def refused(office: Office) -> Iterator[Callable[..., str]]:
+    """Runs a command that must be refused; gives back the sentence. Nothing may have changed."""
+    before = office.lab_state(), office.catalog_state()
+
+    def run(*arguments: str, settings: Path | None = None) -> str:
+        return sentence(office.stack.cli(*arguments, settings=settings))
+
+    yield run
+    assert (office.lab_state(), office.catalog_state()) == before
+    assert office.catalog_state()[1] == ()
 
 
-def system_trust_only(scene: Scene) -> Path:
-    # The practice site's authority is not among the system's.
-    text = scene.stack.settings_text()
-    path = scene.stack.folder / "untrusted.toml"
-    kept = [line for line in text.splitlines() if not line.startswith("tls")]
-    path.write_text("\n".join(kept) + "\n", encoding="utf-8")
-    return path
+def sentence(done: CompletedProcess[str]) -> str:
+    """What a refused command said, in one line."""
+    said = " ".join((done.stderr + done.stdout).split())
+    assert done.returncode == 2, said
+    assert "Traceback" not in said
+    return said
 
 
-def site_down(scene: Scene) -> None:
-    scene.lab.post("/sites/dr/down")
+def test_an_unknown_replica(refused: Callable[..., str]) -> None:
+    said = refused("start", "nobody-knows-me")
+    assert "nobody-knows-me" in said and "failback replica add" in said, said
 
 
-def failed_back_already(scene: Scene) -> None:
-    scene.stack.worker()
-    assert scene.start().accepted
-    scene.until(Phase.AWAITING_DECISION)
-    scene.commit()
-    scene.before = scene.vms()
+def test_an_invalid_key(refused: Callable[..., str]) -> None:
+    said = refused("start", "No Such Key!")
+    assert "No Such Key!" in said and "a-z" in said, said
 
 
-def nothing(scene: Scene) -> None:
-    """The world itself is what is wrong."""
-
-
-SMALLER = {"disks": [{"size_bytes": MIB // 2, "seed": 7}]}
-ON = {"power": "on"}
+def test_a_replica_that_is_not_in_failover(refused: Callable[..., str], office: Office) -> None:
+    key = office.keys["ready"]
+    said = refused("start", key)
+    assert key in said and ReplicaState.READY in said, said
+    assert f"failback replica mark-failover {key}" in said
 
 
 @pytest.mark.parametrize(
-    ("made", "spoil", "said"),
+    ("name", "what", "remedy"),
     [
-        (world(MIB, target=SMALLER), nothing, ["TARGET_SMALLER", "--grow-target"]),
-        (
-            world(MIB, MIB, target={"disks": [{"size_bytes": MIB, "seed": 7}]}),
-            nothing,
-            ["DISK_WITHOUT_PARTNER", "--leave-behind scsi0:1"],
-        ),
-        (world(MIB, target={"disks": []}), nothing, ["DISKS_DO_NOT_PAIR", "mapped"]),
-        (world(MIB, target=ON), nothing, ["TARGET_RUNS", "--accept-target-overwrite"]),
-        (world(MIB), failed_back_already, ["REPLICA_STATE", "not in FAILOVER"]),
-        (world(MIB), wrong_password, ["LOGIN_REFUSED", "dr"]),
-        (world(MIB), site_down, ["SITE_UNREACHABLE", "dr"]),
-        (world(MIB), system_trust_only, ["CERTIFICATE_UNTRUSTED"]),
-        (world(MIB), wrong_thumbprint, ["CERTIFICATE_UNTRUSTED", "production"]),
-    ],
-    ids=[
-        *("target smaller", "replica disk without partner", "disks do not pair", "target runs"),
-        *("not in failover", "wrong password", "unreachable", "unknown authority"),
-        "wrong thumbprint",
+        ("smaller", "Disk scsi0:0 of smaller", "--grow-target"),
+        ("unpaired", "No disk of unpaired-replica", "mapped to the right VM"),
+        ("extra", "Disk scsi0:1 of extra-replica", "--leave-behind scsi0:1"),
+        ("running", "running (production:", "--accept-target-overwrite"),
     ],
 )
-def test_a_start_that_cannot_be_is_refused(
-    stage: Stage, made: dict[str, Any], spoil: Spoil, said: list[str]
+def test_a_target_that_does_not_fit(
+    refused: Callable[..., str], office: Office, name: str, what: str, remedy: str
 ) -> None:
-    scene = stage(made)
-    settings = spoil(scene)
-    for worker in scene.stack.workers:
-        worker.kill()
-    scene.stack.worker(settings)
-
-    refused = scene.stack.cli("start", scene.key)
-
-    text = refused.stdout + refused.stderr
-    assert refused.returncode == 2, text
-    flat = " ".join(text.split())
-    assert all(word in flat for word in said), text
-    assert "Traceback" not in text
-    scene.lab.post("/sites/dr/up")
-    assert scene.vms() == scene.before
-    assert scene.claims() == ()
+    said = refused("start", office.keys[name])
+    assert what in said and remedy in said and "nothing was changed" in said, said
 
 
-def refused_by(done: subprocess.CompletedProcess[str], *said: str) -> None:
-    text = " ".join((done.stdout + done.stderr).split())
-    assert done.returncode == 2, text
-    assert all(word in text for word in said), text
-    assert "Traceback" not in text
-
-
-def test_unknown_replicas_and_bad_keys_are_refused(stage: Stage) -> None:
-    scene = stage(world(MIB))
-    scene.stack.worker()
-
-    refused_by(scene.stack.cli("start", "nobody"), "REPLICA_UNKNOWN", "nobody", "replica list")
-    refused_by(scene.stack.cli("start", "Not A Key"), "'Not A Key' is not a replica key")
-    refused_by(scene.stack.cli("status", "no-one"), "no-one")
-    refused_by(scene.stack.cli("commit", "no-one"), "no-one")
-    refused_by(
-        scene.stack.cli("replica", "add", "x", "--replica", "dr:none", "--source", "production:no"),
-        "none",
+def add(office: Office) -> tuple[str, ...]:
+    """A command that asks both sites."""
+    return (
+        *("replica", "add", office.keys["fine"], "--in-failover"),
+        *("--replica", "dr:fine-replica", "--source", "production:fine"),
     )
 
-    assert scene.vms() == scene.before
-    assert scene.claims() == ()
+
+def with_site(office: Office, path: Path, **production: Any) -> Path:
+    """Settings in which one thing about production is different."""
+    settings = path / "other.toml"
+    settings.write_text(office.stack.settings_text(production=production), encoding="utf-8")
+    return settings
 
 
-def test_requests_at_the_wrong_time_are_refused(stage: Stage) -> None:
-    scene = stage(world(4 * MIB), transfer={"bandwidth_bytes_per_s": MIB})
-    scene.stack.worker()
-    assert scene.start().accepted
-    scene.written_segments(1)
-
-    refused_by(scene.stack.cli("commit", scene.key), "commit is not possible in phase SYNCING")
-    refused_by(scene.stack.cli("retry", scene.key), "only when the run needs an operator")
-    refused_by(scene.stack.cli("start", scene.key), "open")
-    scene.until(Phase.AWAITING_DECISION)
-    scene.committed(scene.commit())
-    refused_by(scene.stack.cli("undo", scene.key, "--yes"), "ended")
+def test_a_wrong_password(refused: Callable[..., str], office: Office, tmp_path: Path) -> None:
+    wrong = tmp_path / "password"
+    wrong.write_text("not-the-password")
+    wrong.chmod(0o600)
+    settings = with_site(office, tmp_path, password_file=str(wrong))
+    said = refused(*add(office), settings=settings)
+    assert "production" in said and "password" in said, said
+    assert "not-the-password" not in said
 
 
-def test_a_wrong_settings_file_is_refused_with_its_line(stage: Stage) -> None:
-    scene = stage(world(MIB))
-    broken = scene.stack.folder / "broken.toml"
-    broken.write_text("[worker]\nmovers = 4\nmoverz = 5\n[transfer]\nsegment_bytes = 'big'\n")
+def test_a_vcenter_that_cannot_be_reached(refused: Callable[..., str], office: Office) -> None:
+    office.stack.lab.control.post("/sites/production/down")
+    try:
+        said = refused(*add(office))
+    finally:
+        office.stack.lab.control.post("/sites/production/up")
+    assert "production" in said, said
 
-    refused_by(
-        scene.stack.cli("replica", "list", settings=broken),
-        *("broken.toml", "line 3", "moverz", "movers"),
-    )
-    worker = scene.stack.worker(broken, ready=False)
 
-    assert worker.wait() == 2
-    assert "line 5" in worker.output
-    assert "Traceback" not in worker.output
+def test_a_certificate_of_another_authority(
+    refused: Callable[..., str], office: Office, tmp_path: Path
+) -> None:
+    with start_lab("tiny", tmp_path / "other") as other:
+        ca_file = other.manifest["ca_file"]
+        settings = with_site(office, tmp_path, tls={"ca_file": ca_file})
+        said = refused(*add(office), settings=settings)
+    assert "production" in said and "certificate" in said, said
+
+
+def test_a_certificate_with_another_thumbprint(
+    refused: Callable[..., str], office: Office, tmp_path: Path
+) -> None:
+    settings = with_site(office, tmp_path, tls={"thumbprint_sha256": "ab" * 32})
+    said = refused(*add(office), settings=settings)
+    assert "production" in said and "certificate" in said, said
+
+
+@pytest.mark.parametrize("program", ["command", "worker"])
+def test_a_wrong_settings_file(
+    refused: Callable[..., str], office: Office, tmp_path: Path, program: str
+) -> None:
+    settings = tmp_path / "wrong.toml"
+    lines = office.stack.settings.read_text().splitlines()
+    settings.write_text("\n".join([*lines[:2], "movers = 0", *lines[2:]]))
+    if program == "command":
+        said = refused(*add(office), settings=settings)
+    else:
+        worker = office.stack.worker(settings, ready=False)
+        assert worker.wait() == 2
+        said = worker.output
+        assert len(said.splitlines()) == 1, said
+    assert "wrong.toml" in said and "line 3" in said and "worker.movers" in said, said
+
+
+def test_requests_at_the_wrong_time_are_refused_and_change_nothing(office: Office) -> None:
+    key, control = office.keys["fine"], office.stack.lab.control
+    gate = control.fault("hold-before", method="CreateSnapshot_Task", object="fine")
+    started = office.stack.cli("start", key)
+    assert started.returncode == 0, started.stderr
+    until("the run is held", lambda: control.get(f"/faults/{gate}")["holding"] > 0)
+    before = office.lab_state()
+
+    second = sentence(office.stack.cli("start", key))
+    early = sentence(office.stack.cli("commit", key))
+    assert office.lab_state() == before
+    control.post(f"/faults/{gate}/release")
+    assert office.stack.cli("watch", key).returncode == 0
+    assert office.stack.cli("commit", key).returncode == 0
+    assert office.stack.cli("watch", key, "--until", "end").returncode == 0
+    after = office.catalog_state()
+    late = sentence(office.stack.cli("undo", key, "--yes"))
+
+    assert key in second and "open already" in second and f"failback status {key}" in second
+    assert key in early and "commit is not possible" in early and "awaits the decision" in early
+    assert key in late and "undo is not possible" in late and "ended" in late
+    assert office.catalog_state() == after
+    assert after[0][key][0] is ReplicaState.READY and after[1] == ()
