@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from failback.contracts.status import Status
 from failback.contracts.words import Phase
 from starter.client import FailbackClient
 from starter.shell import Shell
-from starter.units import size
+from starter.units import size, span
 from starter.views import RunView
 from starter.watching import follow
 
@@ -130,6 +131,8 @@ async def _tell(
         _say(console, "undo would go back to DR; this demo commits: production is kept.")
         _run(site, console, "commit", KEY, "--by", "demo", "--reason", "all is well")
     told.status = await client.wait(KEY)
+    for line in _done_since(told.status, len(status.steps)):
+        _say(console, line)
     _say(console, f"The run has ended: {told.status.outcome}.")
     if not undo:
         site.wait_for_cleanup()
@@ -142,6 +145,13 @@ async def _tell(
     proofs.append(closing.resumed(told))
     console.print(closing.table(proofs, told, proof.replica_disks(site)))
     return all(one.holds for one in proofs)
+
+
+def _done_since(status: Status, count: int) -> Iterator[str]:
+    """What the decision set off, step by step."""
+    for step in status.steps[count:]:
+        if step.finished_at and step.started_at and not step.skipped:
+            yield f"done  {step.title} ({span(step.finished_at - step.started_at)})"
 
 
 async def _follow(
