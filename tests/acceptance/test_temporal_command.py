@@ -33,11 +33,11 @@ def queried(scene: Scene) -> dict[str, Any]:
     return status
 
 
-def start(scene: Scene) -> None:
+def start(scene: Scene, body: str | None = None) -> None:
     temporal(
         scene,
         *("start", "--type", "Failback", "--task-queue", scene.stack.queue),
-        *("--input", json.dumps({"replica": scene.key})),
+        *("--input", json.dumps({"replica": scene.key}) if body is None else body),
     )
 
 
@@ -85,3 +85,17 @@ def test_temporals_own_command_undoes_with_a_signal_without_input(stage: Stage) 
     ended = scene.ended()
     scene.undone(ended)
     assert queried(scene)["outcome"] == Outcome.UNDONE
+
+
+@pytest.mark.parametrize("body", ['"garbage"', "{}", '{"replica": "Not A Key"}', "null"])
+def test_a_start_that_is_not_understood_ends_refused(stage: Stage, body: str) -> None:
+    scene = stage(world(MIB))
+    scene.stack.worker()
+
+    start(scene, body)
+    status = scene.ended()
+
+    assert status.outcome is Outcome.REFUSED
+    assert status.findings[0].code == "INPUT_INVALID"
+    assert scene.vms() == scene.before
+    assert scene.claims() == ()
