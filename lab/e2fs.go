@@ -85,7 +85,9 @@ func editFS(image, script string, edits []fsEdit) error {
 			fmt.Fprintf(&b, "rm %s\n", e.path)
 		}
 		if e.source != "" {
-			fmt.Fprintf(&b, "cd %s\nwrite %s %s\ncd /\n", path.Dir(e.path), e.source, path.Base(e.path))
+			// debugfs splits at spaces; inside quotes only a quote is special, and doubled.
+			source := `"` + strings.ReplaceAll(e.source, `"`, `""`) + `"`
+			fmt.Fprintf(&b, "cd %s\nwrite %s %s\ncd /\n", path.Dir(e.path), source, path.Base(e.path))
 		}
 	}
 	if err := os.WriteFile(script, []byte(b.String()), 0o600); err != nil {

@@ -30,7 +30,7 @@ type rig struct {
 
 func start(t *testing.T, world string, more ...func(*options)) *rig {
 	t.Helper()
-	o, err := parseOptions([]string{"--root", filepath.Join(t.TempDir(), "root"), "--world", world})
+	o, err := parseOptions([]string{"--root", filepath.Join(t.TempDir(), "a root"), "--world", world})
 	if err != nil {
 		t.Fatal(err)
 	}
