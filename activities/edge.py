@@ -168,9 +168,11 @@ def bind(
                 catalog.step_finished(*key, evidence=result.model_dump_json(), at=now())
             return result
         except Stopped as error:
-            raise stopped(error) from error
+            raise stopped(error) from None
         except FailbackError as error:
-            raise failure(error, argument, catalog if recorded else None, key) from error
+            # Without its causes: with their tracebacks the server keeps "exceeds size limit" in
+            # place of the sentence that people need. They are in our log.
+            raise failure(error, argument, catalog if recorded else None, key) from None
 
     run.__name__ = operation.name
     run.__annotations__ = {"argument": operation.argument, "return": operation.result}
