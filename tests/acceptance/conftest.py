@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import re
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Protocol
 
 import pytest
 
 pytest.register_assert_rewrite("tests.acceptance.scene")
 
-from tests.acceptance.scene import Scene  # noqa: E402 - its assertions explain themselves
-from tests.helpers.lab import start_lab  # noqa: E402
-from tests.helpers.stack import Stack, TemporalServer  # noqa: E402
-
-
-class Stage(Protocol):
-    """Makes a scene of a world."""
-
-    def __call__(
-        self,
-        world: dict[str, Any],
-        *flags: str,
-        address: str | None = None,
-        **settings: dict[str, Any],
-    ) -> Scene: ...
+from tests.acceptance.outage import Outage, happen  # noqa: E402 - its assertions explain themselves
+from tests.acceptance.stage import Stage, stager  # noqa: E402
+from tests.helpers.stack import TemporalServer  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -48,26 +33,9 @@ def stage(
         yield stager(server, tmp_path, request.node.name, ending.callback)
 
 
-def stager(
-    server: TemporalServer, folder: Path, test: str, later: Callable[[Callable[[], None]], Any]
-) -> Stage:
-    """A stage whose scenes are ended by what is given to `later`."""
-
-    def make(
-        world: dict[str, Any],
-        *flags: str,
-        address: str | None = None,
-        **settings: dict[str, Any],
-    ) -> Scene:
-        # Workflow ids are global at the shared server, and paths with spaces must work.
-        name = re.sub(r"[^a-z0-9]+", "-", test.lower())[:40].strip("-")
-        key = f"{name}-{uuid.uuid4().hex[:6]}"
-        home = folder / f"a stack {key[-6:]}"
-        lab = start_lab(world, home, *flags)
-        stack = Stack(lab, home, address or server.address, f"queue-{key}", dict(settings))
-        later(stack.close)
-        scene = Scene(stack, key)
-        later(scene.close)
-        return scene
-
-    return make
+@pytest.fixture(scope="session")
+def outage(server: TemporalServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outage]:
+    """The run of test_away.py and test_return.py."""
+    with ExitStack() as ending:
+        folder = tmp_path_factory.mktemp("outage")
+        yield happen(stager(server, folder, "outage", ending.callback))

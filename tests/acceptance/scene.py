@@ -248,7 +248,8 @@ class Scene:
         assert [(one["name"], one["children"]) for one in kept] == [(key, [])]
         detail = self.detail()
         assert detail.replica.state is ReplicaState.READY
-        assert [point.snapshot for point in detail.restore_points] == [kept[0]["moref"]]
+        points = [(point.name, point.snapshot) for point in detail.restore_points]
+        assert points == [(key, kept[0]["moref"])]
         assert detail.runs[0].outcome is Outcome.COMMITTED
         assert self.claims() == ()
 

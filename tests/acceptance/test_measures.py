@@ -15,8 +15,8 @@ from temporalio.client import WorkflowHistory
 
 from failback.contracts.status import Status
 from failback.contracts.words import Phase
-from tests.acceptance.conftest import stager
 from tests.acceptance.scene import MIB, Scene, world
+from tests.acceptance.stage import stager
 from tests.helpers.stack import TemporalServer
 
 pytestmark = pytest.mark.acceptance

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from failback.contracts.words import Outcome, Phase
-from tests.acceptance.conftest import Stage
 from tests.acceptance.scene import MIB, Scene, world
+from tests.acceptance.stage import Stage
 from tests.helpers.stack import until
 
 pytestmark = pytest.mark.acceptance

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from failback.contracts.words import Phase
-from tests.acceptance.conftest import Stage
 from tests.acceptance.scene import MIB, SOURCE, world
+from tests.acceptance.stage import Stage
 
 pytestmark = pytest.mark.acceptance
 
