@@ -85,6 +85,8 @@ def perform(console: Console, branch: str, *, keep: bool) -> int:
             complain(console, "A proof does not hold.")
         if kept:
             look_around(console, site, decided=decide)
+    except (DemoFailed, FailbackError, Problem) as error:
+        complain(console, f"The demo failed: {error}")
     except KeyboardInterrupt as interrupted:
         hold_still()
         console.print("Interrupted: everything is being stopped.")

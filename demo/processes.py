@@ -108,6 +108,12 @@ class Processes:
 
         until(f"'{word}' in the output of {name} ({log})", ask)
 
+    def require_alive(self) -> None:
+        """DemoFailed as soon as one is gone that nobody killed: the run would wait for it."""
+        for name, process in self.running.items():
+            if process.poll() is not None:
+                raise DemoFailed(f"{name} ended with {process.returncode}; see {name}.log.")
+
     def kill(self, name: str) -> None:
         """SIGKILL, as a crash or the kernel's memory killer does it."""
         process = self.running.pop(name)

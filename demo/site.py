@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,11 @@ class Site:
             data=None if body is None else json.dumps(body).encode(),
             headers={"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except (OSError, HTTPException) as error:
+            raise DemoFailed(f"The practice site did not answer {path}: {error}.") from error
 
     def vm(self, site: str) -> dict[str, Any]:
         """State of the demo's VM on this site, as the site itself knows it."""

@@ -39,6 +39,7 @@ class Director:
 
     def view(self, view: RunView) -> None:
         self._shown.view(view)
+        self._site.processes.require_alive()
         if view.status.phase is not Phase.SYNCING or view.status.transfers:
             return
         total = sum(plan.areas_bytes for plan in view.status.differences)
@@ -56,6 +57,7 @@ class Director:
 
     def trouble(self, message: str) -> None:
         self._shown.trouble(message)
+        self._site.processes.require_alive()
 
     def _order_comes_in(self) -> None:
         """Users go on working on DR: one more file is written on the running replica."""

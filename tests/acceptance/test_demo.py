@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,18 +47,40 @@ def living(folder: Path) -> list[int]:
     return [pid for pid, started in record.values() if start_time(pid) == started]
 
 
-@pytest.mark.parametrize("branch", ["commit", "undo"])
-def test_the_demo_proves_its_branch(branch: str) -> None:
+@pytest.mark.parametrize(("branch", "proofs"), [("commit", 11), ("undo", 10)])
+def test_the_demo_proves_its_branch(branch: str, proofs: int) -> None:
     process = start(DEMO=branch)
     output, _ = process.communicate(timeout=150)
 
     assert process.returncode == 0, output
     rows = [line.split("│") for line in output.splitlines() if line.count("│") == 4]
     verdicts = {row[1].strip(): row[3].strip() for row in rows if row[3].strip()}
-    assert len(verdicts) >= 9
+    assert len(verdicts) == proofs, output
     assert set(verdicts.values()) == {"yes"}
     folder = folder_of(next(line for line in output.splitlines() if "files of" in line))
     assert not folder.exists()
+
+
+def test_a_demo_whose_site_dies_says_so_and_where_the_logs_are() -> None:
+    process = start()
+    assert process.stdout is not None
+    folder = None
+    for line in process.stdout:
+        if "files of this demo" in line:
+            folder = folder_of(line)
+        if "pass 1 transport" in line and folder is not None:
+            break
+    assert folder is not None
+    record = json.loads((folder / "processes.json").read_text())
+
+    os.kill(record["practice-site"][0], signal.SIGKILL)
+    rest, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert re.search("The demo failed: .*practice.site", rest), rest
+    assert f"Logs: {folder}" in rest
+    assert not [pid for pid, started in record.values() if start_time(pid) == started]
+    shutil.rmtree(folder)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
