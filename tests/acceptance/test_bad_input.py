@@ -189,6 +189,48 @@ def test_a_certificate_with_another_thumbprint(
     assert "production" in said and "certificate" in said, said
 
 
+@pytest.mark.parametrize("trouble", ["password", "authority", "thumbprint", "down"])
+def test_a_start_whose_worker_cannot_use_a_site(
+    refused: Callable[..., str], office: Office, tmp_path: Path, trouble: str
+) -> None:
+    code, production = "CERTIFICATE_UNTRUSTED", dict[str, Any]()
+    match trouble:
+        case "password":
+            code, wrong = "LOGIN_REFUSED", tmp_path / "password"
+            wrong.write_text("not-the-password")
+            wrong.chmod(0o600)
+            production = {"password_file": str(wrong)}
+        case "authority":
+            with start_lab("tiny", tmp_path / "other") as other:
+                production = {"tls": {"ca_file": other.manifest["ca_file"]}}
+        case "thumbprint":
+            production = {"tls": {"thumbprint_sha256": "ab" * 32}}
+        case _:
+            code = "SITE_UNREACHABLE"
+    settings = with_site(office, tmp_path, **production)
+    # A queue of its own, so that only this worker hears of the run.
+    queue = f"{office.stack.queue}-{trouble}"
+    settings.write_text(settings.read_text().replace(office.stack.queue, queue))
+    worker = office.stack.worker(settings)
+    control = office.stack.lab.control
+    if trouble == "down":
+        control.post("/sites/production/down")
+    try:
+        said = refused("start", office.keys["fine"], settings=settings)
+    finally:
+        control.post("/sites/production/up")
+        worker.kill()
+    assert code in said and "production" in said and "nothing was changed" in said, said
+    assert "not-the-password" not in said
+
+
+def test_objects_that_do_not_exist(refused: Callable[..., str]) -> None:
+    assert "no-one" in refused("status", "no-one")
+    assert "no-one" in refused("commit", "no-one")
+    places = ("--replica", "dr:none", "--source", "production:fine")
+    assert "none" in refused("replica", "add", "no-one", *places)
+
+
 @pytest.mark.parametrize("program", ["command", "worker"])
 def test_a_wrong_settings_file(
     refused: Callable[..., str], office: Office, tmp_path: Path, program: str
@@ -216,6 +258,7 @@ def test_requests_at_the_wrong_time_are_refused_and_change_nothing(office: Offic
 
     second = sentence(office.stack.cli("start", key))
     early = sentence(office.stack.cli("commit", key))
+    untimely = sentence(office.stack.cli("retry", key))
     assert office.lab_state() == before
     control.post(f"/faults/{gate}/release")
     assert office.stack.cli("watch", key).returncode == 0
@@ -226,6 +269,7 @@ def test_requests_at_the_wrong_time_are_refused_and_change_nothing(office: Offic
 
     assert key in second and "open already" in second and f"failback status {key}" in second
     assert key in early and "commit is not possible" in early and "awaits the decision" in early
+    assert key in untimely and "only when the run needs an operator" in untimely
     assert key in late and "undo is not possible" in late and "ended" in late
     assert office.catalog_state() == after
     assert after[0][key][0] is ReplicaState.READY and after[1] == ()
