@@ -176,6 +176,18 @@ class Scene:
             ).fetchone()
         return int(count), int(size)
 
+    def catalog_is_locked(self) -> bool:
+        """Whether somebody is in the middle of a write to the catalog."""
+        with closing(sqlite3.connect(self.stack.catalog_file, timeout=0)) as database:
+            try:
+                database.execute("begin immediate")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                return True
+            database.rollback()
+        return False
+
     # --- what is seen from outside ---
 
     def vm(self, place: tuple[str, str]) -> dict[str, Any]:

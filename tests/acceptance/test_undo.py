@@ -32,10 +32,10 @@ def test_undo_from_the_decision_gives_both_sides_back_and_a_second_run_commits(
 def test_undo_in_the_middle_of_pass_1_gives_the_target_its_bytes_back_and_a_second_run_commits(
     stage: Stage,
 ) -> None:
-    scene = stage(world(4 * MIB, MIB), transfer={"bandwidth_bytes_per_s": MIB})
+    scene = stage(world(3 * MIB, MIB), transfer={"bandwidth_bytes_per_s": 2 * MIB})
     scene.stack.worker()
     assert scene.start().accepted
-    scene.written_segments(4)
+    scene.written_segments(3)
     assert scene.target_digests() != scene.digests
 
     scene.undone(scene.undo())

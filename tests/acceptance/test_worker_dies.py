@@ -84,9 +84,16 @@ def freeze_in_pass_1(scene: Scene, tree: bool) -> Child:
     worker = scene.stack.worker()
     assert scene.start().accepted
     scene.written_segments(3)
-    for pid in descendants(worker.process.pid) if tree else ():
+    children = tuple(descendants(worker.process.pid)) if tree else ()
+    for pid in children:
         os.kill(pid, signal.SIGSTOP)
     worker.freeze()
+    while scene.catalog_is_locked():
+        # Frozen inside a transaction: SQLite then keeps everybody out until that process goes on
+        # or ends, which is another trouble than the one of these tests.
+        worker.thaw()
+        until("the transaction is over", lambda: not scene.catalog_is_locked())
+        worker.freeze()
     assert scene.ledger()[0] < 4 * MIB // SEGMENT
     return worker
 
