@@ -189,7 +189,7 @@ def test_a_certificate_with_another_thumbprint(
     assert "production" in said and "certificate" in said, said
 
 
-@pytest.mark.parametrize("trouble", ["password", "authority", "thumbprint", "down"])
+@pytest.mark.parametrize("trouble", ["password", "authority", "down"])
 def test_a_start_whose_worker_cannot_use_a_site(
     refused: Callable[..., str], office: Office, tmp_path: Path, trouble: str
 ) -> None:
@@ -203,8 +203,6 @@ def test_a_start_whose_worker_cannot_use_a_site(
         case "authority":
             with start_lab("tiny", tmp_path / "other") as other:
                 production = {"tls": {"ca_file": other.manifest["ca_file"]}}
-        case "thumbprint":
-            production = {"tls": {"thumbprint_sha256": "ab" * 32}}
         case _:
             code = "SITE_UNREACHABLE"
     settings = with_site(office, tmp_path, **production)
