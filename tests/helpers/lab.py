@@ -8,10 +8,8 @@ with start_lab("tiny", tmp_path) as lab:
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -22,6 +20,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from failback.hypervisor.connection import SiteConnection
+from tools import paths
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 60
@@ -126,17 +125,8 @@ class LabHandle:
 
 @cache
 def lab_binary() -> Path:
-    """The lab's program: FAILBACK_LAB, else what the project's own builder says."""
-    named = os.environ.get("FAILBACK_LAB")
-    if named:
-        return Path(named)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "ensure.py"), "--print", "lab"],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    return Path(done.stdout.split()[-1])
+    """The lab's program: FAILBACK_LAB, else what the project's own builder made."""
+    return paths.lab()
 
 
 def start_lab(world: str | dict[str, Any], root: Path, *flags: str) -> LabHandle:
