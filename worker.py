@@ -35,6 +35,9 @@ STICKY = timedelta(seconds=2)
 """How long a run waits for the worker that knows it before it goes to another one: when a worker
 dies during the switch this is downtime (the SDK's default is 10 s)."""
 
+WAIT_S = 5.0
+"""Between two tries to reach a Temporal server or a catalog that is away or locked."""
+
 HEARTBEAT_THROTTLE = timedelta(seconds=1)
 """Live numbers are at most this old, and a crash loses at most this much of them; the journal is
 the ledger, so this is about what people see."""
@@ -71,11 +74,28 @@ def mover_worker(client: Client, settings: Settings, activities: Activities, sit
     )
 
 
+async def prepare(settings: Settings, stop: asyncio.Event) -> tuple[Client, Activities] | None:
+    """Server and adapters; waits for those that are away or locked. None when asked to stop."""
+    while True:
+        try:
+            client = await connect(os.environ)
+            await ensure_search_attributes(client)
+            return client, build(settings)
+        except FailbackError as error:
+            if not error.retryable:
+                raise
+            log.warning("worker waits", extra={"reason": str(error)})
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), WAIT_S)
+            return None
+
+
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run until `stop`; then finish or hand over what is under way."""
-    activities = build(settings)
-    client = await connect(os.environ)
-    await ensure_search_attributes(client)
+    prepared = await prepare(settings, stop)
+    if prepared is None:
+        return
+    client, activities = prepared
     workers = [control_worker(client, settings, activities)]
     workers += [mover_worker(client, settings, activities, site) for site in settings.sites]
     async with contextlib.AsyncExitStack() as stack:

@@ -8,7 +8,12 @@ from dataclasses import dataclass
 from activities.disks import Disks, disk_id
 from activities.edge import Attempt
 from activities.inventory import TargetLook, require_untouched
-from failback.contracts.operations import CalculateDifference, DifferencePlan
+from failback.contracts.operations import (
+    CalculateDifference,
+    DifferencePlan,
+    Differences,
+    DiskSides,
+)
 from failback.contracts.vm import Disk, DiskOpening
 from failback.contracts.words import Method
 from failback.disks.ledger import LedgerIdentity, LedgerStore
@@ -19,33 +24,43 @@ from failback.hypervisor.ports import Sites
 
 @dataclass(frozen=True)
 class DifferenceActivities:
-    """Plans of one disk's pass."""
+    """Plans of the disks of a pass."""
 
     sites: Sites
     disks: Disks
     ledger: LedgerStore
     segment_bytes: int
 
-    def calculate_difference(
-        self, argument: CalculateDifference, attempt: Attempt
-    ) -> DifferencePlan:
-        """Choose tracked or compare for one disk and save the areas.
+    def calculate_difference(self, argument: CalculateDifference, attempt: Attempt) -> Differences:
+        """Choose tracked or compare for each disk and save the areas.
 
         Idempotent because a plan of the same id, identity and areas keeps its finished segments.
         """
         look = require_untouched(self.sites, argument.guard, doubt_is_fatal=False)
-        method, reason, areas = self._choose(argument, attempt, look)
-        capacity = argument.source.capacity_bytes
-        plan = TransferPlan(capacity, self.segment_bytes, areas)
-        address = str(argument.pair.address)
+        plans = []
+        for sides in argument.disks:
+            attempt.beat()
+            plans.append(self._plan(argument, sides, look, attempt))
+        return Differences(plans=tuple(plans), guard=look.guard)
+
+    def _plan(
+        self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
+    ) -> DifferencePlan:
+        method, reason, areas = self._choose(argument, sides, look, attempt)
+        capacity, address = sides.source.capacity_bytes, str(sides.pair.address)
         plan_id = f"{argument.run.run_id}/{address}/{argument.pass_no}"
         identity = LedgerIdentity(
-            source=identity_of(argument.source),
+            source=identity_of(sides.source),
             # With the mark: segments finished before somebody ran the target count for nothing.
-            target=f"{identity_of(argument.target)} {look.guard.power_mark}",
-            base=argument.base_change_id or "" if method is Method.TRACKED else "",
+            target=f"{identity_of(sides.target)} {look.guard.power_mark}",
+            base=sides.base_change_id or "" if method is Method.TRACKED else "",
         )
-        self.ledger.save(plan_id, disk_id(argument.run.run_id, argument.target), identity, plan)
+        self.ledger.save(
+            plan_id,
+            disk_id(argument.run.run_id, sides.target),
+            identity,
+            TransferPlan(capacity, self.segment_bytes, areas),
+        )
         return DifferencePlan(
             plan_id=plan_id,
             pass_no=argument.pass_no,
@@ -53,27 +68,24 @@ class DifferenceActivities:
             method=method,
             reason=reason,
             areas_bytes=capacity if areas is None else sum(area.length for area in areas),
-            source=argument.source,
-            target=argument.target,
-            guard=look.guard,
         )
 
     def _choose(
-        self, argument: CalculateDifference, attempt: Attempt, look: TargetLook
+        self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
         if argument.pass_no == 1:
             return Method.COMPARE, "pass 1 has no trusted base on both sides", None
         if look.doubt:
             return Method.COMPARE, f"the target was touched behind our back: {look.doubt}", None
-        if argument.base_change_id is None:
+        if sides.base_change_id is None:
             return Method.COMPARE, "change tracking of the replica is off", None
-        source = argument.source
+        source = sides.source
         disk = Disk(
             key=source.disk_key,
-            address=argument.pair.address,
+            address=sides.pair.address,
             file=source.file,
             capacity_bytes=source.capacity_bytes,
-            change_id=argument.base_change_id,
+            change_id=sides.base_change_id,
         )
         try:
             extents = merge(
@@ -82,7 +94,7 @@ class DifferenceActivities:
                     argument.replica,
                     source.snapshot or "",
                     disk,
-                    argument.base_change_id,
+                    sides.base_change_id,
                     attempt.beat,
                 )
             )

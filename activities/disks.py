@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from activities.edge import Attempt, disk_lease
 from failback.catalog.repository import Catalog
-from failback.contracts.operations import DifferencePlan
+from failback.contracts.operations import DiskCall
 from failback.contracts.vm import DiskOpening
 from failback.disks.blockio import BlockIO
 from failback.disks.exporter import NbdkitCommand
@@ -64,9 +63,7 @@ class Disks:
         )
 
     @contextlib.contextmanager
-    def open_pair(
-        self, plan: DifferencePlan, attempt: Attempt, *, writable: bool
-    ) -> Iterator[Pair]:
+    def open_pair(self, call: DiskCall, attempt: Attempt, *, writable: bool) -> Iterator[Pair]:
         """Open source and target; the target behind its fence, after earlier writers are dead."""
         renewals: list[Callable[[], None]] = []
 
@@ -81,12 +78,12 @@ class Disks:
         lease_s = self.heartbeat_timeout.total_seconds() * 2 / 3
         if not writable:
             # Verify must not read while a late request of a dead attempt is still being written.
-            prove_dead(self.fence(plan.target, attempt.owner), check=attempt.beat)
+            prove_dead(self.fence(call.target, attempt.owner), check=attempt.beat)
         with contextlib.ExitStack() as stack:
             sides = []
             for opening, write, name in (
-                (plan.target, writable, f"target disk {plan.address}"),
-                (plan.source, False, f"replica disk {plan.address}"),
+                (call.target, writable, f"target disk {call.plan.address}"),
+                (call.source, False, f"replica disk {call.plan.address}"),
             ):
                 disk, renew = stack.enter_context(
                     open_disk(
@@ -103,13 +100,13 @@ class Disks:
                 sides.append(disk)
             yield Pair(source=sides[1], target=sides[0], check=check)
 
-    def prove_writers_dead(self, opening: DiskOpening, owner: str, check: Check) -> None:
+    def prove_writers_dead(self, opening: DiskOpening, attempt: Attempt) -> None:
         """Return when no earlier attempt can write this disk any more.
 
         Taking the disk's lease stops an attempt that is alive but has not started its exporter yet;
         the fence proves that every exporter that was started is dead."""
-        self.catalog.take_lease(disk_lease(opening), owner)
-        prove_dead(self.fence(opening, owner), check=check, clock=time.monotonic)
+        self.catalog.take_lease(disk_lease(opening), attempt.owner, attempt.turn)
+        prove_dead(self.fence(opening, attempt.owner), check=attempt.beat)
 
     def fence(self, opening: DiskOpening, owner: str) -> Fence:
         """The fence of a disk: the same for every attempt, pass and run."""

@@ -19,12 +19,19 @@ from typing import Any, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, CancelledError
 
+from failback.catalog.records import Turn
 from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
-from failback.contracts.operations import CleanTarget, DifferencePlan, StepCall
+from failback.contracts.operations import CleanTarget, CloseRun, DiskCall, StepCall
 from failback.contracts.vm import DiskOpening
 from failback.contracts.words import Phase
-from failback.errors import CatalogError, CatalogUnavailable, FailbackError, Stopped
+from failback.errors import (
+    CatalogError,
+    CatalogUnavailable,
+    FailbackError,
+    LeaseLost,
+    Stopped,
+)
 from workflows.operations import Operation
 
 log = logging.getLogger(__name__)
@@ -77,6 +84,14 @@ class Attempt:
         """Names this attempt in leases and fences."""
         info = activity.info()
         return f"{info.workflow_run_id}/{info.activity_id}/{info.attempt}"
+
+    @property
+    def turn(self) -> Turn:
+        """Its place in the order in which the workflow scheduled attempts: the SDK numbers the
+        activities of a run in that order."""
+        info = activity.info()
+        number = int(info.activity_id) if info.activity_id.isdigit() else 0
+        return Turn(info.workflow_run_id or "", number, info.attempt)
 
     @property
     def number(self) -> int:
@@ -155,7 +170,9 @@ def bind(
         attempt = Attempt(catalog, lease, step=key if recorded else None)
         try:
             if lease is not None:
-                attempt.epoch = catalog.take_lease(lease, attempt.owner)
+                attempt.epoch = catalog.take_lease(
+                    lease, attempt.owner, attempt.turn, open_run=open_run_of(argument)
+                )
             if recorded:
                 catalog.step_intent(*key, mark=mark_of(argument), at=now())
                 if argument.phase is not None:
@@ -169,6 +186,10 @@ def bind(
             return result
         except Stopped as error:
             raise stopped(error) from None
+        except LeaseLost as error:
+            # Nothing is recorded: the row belongs to the attempt that took over.
+            log.warning("attempt overtaken", extra={"attempt": attempt.owner, "why": str(error)})
+            raise ApplicationError(str(error), type=error.type) from None
         except FailbackError as error:
             # Without its causes: with their tracebacks the server keeps "exceeds size limit" in
             # place of the sentence that people need. They are in our log.
@@ -232,13 +253,18 @@ def lease_of(argument: StepCall) -> str:
     """What an attempt must be the newest holder of: a mover its target disk, others the replica.
 
     The replica's lease spans steps and runs, so an attempt of an earlier one loses it too."""
-    plan = getattr(argument, "plan", None)
-    if isinstance(plan, DifferencePlan):
-        return disk_lease(plan.target)
+    if isinstance(argument, DiskCall):
+        return disk_lease(argument.target)
     if isinstance(argument, CleanTarget):
         # A cleanup may last for hours and must not stand in the way of the replica's next run.
         return f"cleanup/{argument.run.run_id}"
     return f"replica/{argument.run.replica}"
+
+
+def open_run_of(argument: StepCall) -> str | None:
+    """The run that must still be open for this to begin: an attempt that was frozen since before
+    its run ended must change nothing. Closing may be repeated, and a cleanup comes after it."""
+    return None if isinstance(argument, CleanTarget | CloseRun) else argument.run.run_id
 
 
 def disk_lease(opening: DiskOpening) -> str:
@@ -248,13 +274,8 @@ def disk_lease(opening: DiskOpening) -> str:
 
 def object_of(argument: StepCall) -> str:
     """What a step row is about: a disk's address, a VM, or nothing in particular."""
-    plan = getattr(argument, "plan", None)
-    address = getattr(plan, "address", None)
-    if isinstance(address, str):
-        return address
-    pair = getattr(argument, "pair", None)
-    if pair is not None:
-        return str(pair.address)
+    if isinstance(argument, DiskCall):
+        return argument.plan.address
     for name in ("vm", "target", "replica"):
         vm = getattr(argument, name, None)
         if vm is not None:

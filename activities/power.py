@@ -107,7 +107,7 @@ class PowerActivities:
         Idempotent because on is a state, and the check is repeated by every attempt.
         """
         for disk in argument.written_disks:
-            self.disks.prove_writers_dead(disk, attempt.owner, attempt.beat)
+            self.disks.prove_writers_dead(disk, attempt)
         self._prove_off(argument, attempt)
         site = self.sites.site(argument.vm.site)
         if site.read([argument.vm])[0].power is PowerState.ON:

@@ -98,7 +98,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     return [
         # Not leased: it must not take the lease away from a run that holds the claims.
         bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False, leased=False),
-        bind(op.CHECK_DRIFT, inventory.check_drift, catalog, leased=False),
+        bind(op.CHECK_DRIFT, inventory.check_drift, catalog),
         bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),
         bind(op.POWER_OFF, power.power_off, catalog),
         bind(op.POWER_ON, power.power_on, catalog),
@@ -110,8 +110,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.RESTORE_REPLICA, snapshots.restore_replica, catalog),
         bind(op.RESTORE_TARGET, snapshots.restore_target, catalog),
         bind(op.CLEAN_TARGET, snapshots.clean_target, catalog),
-        # Side by side for the disks of a VM, and only reading at the site.
-        bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog, leased=False),
+        bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog),
         bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
         bind(op.CLOSE_RUN, records.close_run, catalog, recorded=False),
     ]

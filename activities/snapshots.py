@@ -125,7 +125,7 @@ class SnapshotActivities:
         Idempotent because it only waits.
         """
         for disk in argument.written_disks:
-            self.disks.prove_writers_dead(disk, attempt.owner, attempt.beat)
+            self.disks.prove_writers_dead(disk, attempt)
         waited = []
         for vm in argument.vms:
             try:

@@ -38,12 +38,12 @@ class TransferActivities:
         plan, began = argument.plan, time.monotonic()
         attempt.details = waiting(plan)
         # The ledger speaks of bytes that only we wrote: a target that ran since proves nothing.
-        require_untouched(self.sites, plan.guard, doubt_is_fatal=True)
+        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
         if plan.areas_bytes == 0:
             # Nothing changed: the replica is off and every second counts, so nothing is opened.
             return TransportResult(address=plan.address, method=plan.method)
         # The fence first: until the earlier writer is proven dead its commits are still true.
-        with self.disks.open_pair(plan, attempt, writable=True) as pair:
+        with self.disks.open_pair(argument, attempt, writable=True) as pair:
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
             progress = copy(
                 pair.source,

@@ -40,8 +40,8 @@ class VerifyActivities:
         """
         plan = argument.plan
         attempt.details = waiting(plan, doing="verify")
-        require_untouched(self.sites, plan.guard, doubt_is_fatal=True)
-        with self.disks.open_pair(plan, attempt, writable=False) as pair:
+        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
+        with self.disks.open_pair(argument, attempt, writable=False) as pair:
             outcome = self._digest(argument, pair, whole_disk=argument.whole_disk)
         if outcome.equal:
             return _result(plan, outcome)
@@ -51,7 +51,7 @@ class VerifyActivities:
         )
         self.catalog.raise_alarm(argument.run.run_id, "VERIFY_MISMATCH", alarm)
         self._repair(argument, attempt)
-        with self.disks.open_pair(plan, attempt, writable=False) as pair:
+        with self.disks.open_pair(argument, attempt, writable=False) as pair:
             outcome = self._digest(argument, pair, whole_disk=True)
         if not outcome.equal:
             raise VerifyMismatch(
@@ -63,11 +63,10 @@ class VerifyActivities:
         return _result(plan, outcome, repaired=True, alarm=alarm)
 
     def _digest(self, argument: Verify, pair: Pair, *, whole_disk: bool) -> VerifyOutcome:
-        plan = argument.plan
         return verify(
             pair.source,
             pair.target,
-            self.ledger.written(disk_id(argument.run.run_id, plan.target)),
+            self.ledger.written(disk_id(argument.run.run_id, argument.target)),
             sample_fraction=self.fraction,
             whole_disk=whole_disk,
             segment_bytes=self.segment_bytes,
@@ -82,11 +81,11 @@ class VerifyActivities:
         repair_id = f"{plan.plan_id}/repair"
         self.ledger.save(
             repair_id,
-            disk_id(argument.run.run_id, plan.target),
+            disk_id(argument.run.run_id, argument.target),
             LedgerIdentity(source=plan.plan_id, target=attempt.scheduling),
-            TransferPlan(plan.source.capacity_bytes, self.segment_bytes),
+            TransferPlan(argument.source.capacity_bytes, self.segment_bytes),
         )
-        with self.disks.open_pair(plan, attempt, writable=True) as pair:
+        with self.disks.open_pair(argument, attempt, writable=True) as pair:
             copy(
                 pair.source,
                 pair.target,

@@ -265,10 +265,9 @@ class Engine:
 def title_of(step: Step, argument: Any) -> str:
     """Title of one call: the step's, with the disk where there is one."""
     plan = getattr(argument, "plan", None)
-    pair = getattr(argument, "pair", None)
     if isinstance(plan, ops.DifferencePlan):
         return f"{step.title}: disk {plan.address}"
-    return f"{step.title}: disk {pair.address}" if pair is not None else step.title
+    return step.title
 
 
 def evidence_of(results: tuple[Any, ...]) -> str:
@@ -281,8 +280,8 @@ def evidence_of(results: tuple[Any, ...]) -> str:
                 f"{result.different_bytes}, written {result.written_bytes}, zeroed "
                 f"{result.zeroed_bytes} bytes"
             )
-        elif isinstance(result, ops.DifferencePlan):
-            texts.append(f"{result.address}: {result.method} ({result.reason})")
+        elif isinstance(result, ops.Differences):
+            texts += [f"{plan.address}: {plan.method} ({plan.reason})" for plan in result.plans]
         elif isinstance(result, ops.VerifyResult):
             texts.append(
                 f"{result.address}: {result.checked_bytes} bytes equal, digest "

@@ -9,6 +9,7 @@ from pydantic import Field
 from failback.contracts.base import Contract, Name
 from failback.contracts.operations import (
     DifferencePlan,
+    DiskSides,
     PowerOffResult,
     ProtectTargetResult,
     RunRef,
@@ -46,6 +47,8 @@ class Facts(Contract):
     protective: SnapshotReplicaResult | None = None
     """The failback protective snapshot."""
     differences: tuple[DifferencePlan, ...] = Field(default=(), max_length=128)
+    planned_on: TargetGuard | None = None
+    """The target as it was when the newest differences were calculated."""
     transfers: tuple[TransportResult, ...] = Field(default=(), max_length=128)
     verified: tuple[VerifyResult, ...] = Field(default=(), max_length=64)
     target_on_at: datetime | None = None
@@ -75,7 +78,9 @@ class Facts(Contract):
         return newest.power_mark if newest else None
 
     def guard(self) -> TargetGuard:
-        """What must still hold of the target since step 2."""
+        """What must still hold of the target: as step 2 left it, or as it was last planned on."""
+        if self.planned_on is not None:
+            return self.planned_on
         protected = self.protected or ProtectTargetResult()
         return TargetGuard(
             target=self.known.target,
@@ -84,9 +89,25 @@ class Facts(Contract):
             files=tuple(disk.file for disk in protected.disks),
         )
 
-    def pass_plans(self, pass_no: int) -> tuple[DifferencePlan, ...]:
-        """The difference plans of one pass."""
-        return tuple(plan for plan in self.differences if plan.pass_no == pass_no)
+    def pass_disks(self, pass_no: int) -> tuple[DiskSides, ...]:
+        """Both sides of every disk as this pass opens them: pass 1 reads the read snapshot, pass 2
+        the failback protective one, from the base of pass 1."""
+        snapshot = self.frozen if pass_no == 1 else self.protective
+        assert snapshot is not None
+        return tuple(
+            DiskSides(
+                pair=pair,
+                source=source_opening(self.known.replica, pair, snapshot),
+                target=self.target_opening(pair),
+                base_change_id=self.change_base(str(pair.address)) if pass_no > 1 else None,
+            )
+            for pair in self.known.pairs
+        )
+
+    def planned_disks(self, pass_no: int) -> tuple[tuple[DifferencePlan, DiskSides], ...]:
+        """Every disk of a pass with its plan."""
+        plans = {plan.address: plan for plan in self.differences if plan.pass_no == pass_no}
+        return tuple((plans[str(d.pair.address)], d) for d in self.pass_disks(pass_no))
 
     def target_openings(self) -> tuple[DiskOpening, ...]:
         """The target's disks as they are written; empty before the target is protected."""

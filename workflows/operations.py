@@ -50,7 +50,7 @@ SNAPSHOT_REPLICA = Operation(
 )
 REMOVE_SNAPSHOT = Operation("remove_snapshot", ops.RemoveSnapshot, ops.Done, Preset.CONTROL)
 CALCULATE_DIFFERENCE = Operation(
-    "calculate_difference", ops.CalculateDifference, ops.DifferencePlan, Preset.CONTROL
+    "calculate_difference", ops.CalculateDifference, ops.Differences, Preset.CONTROL
 )
 TRANSPORT_CHANGES = Operation(
     "transport_changes", ops.TransportChanges, ops.TransportResult, Preset.TRANSFER

@@ -15,8 +15,9 @@ RETRY = RetryPolicy(
     # Most retryable failures are a locked object or a worker that just died: try soon,
     initial_interval=timedelta(seconds=1),
     backoff_coefficient=2.0,
-    # and keep trying often enough that a returning site costs at most half a minute of downtime.
-    maximum_interval=timedelta(seconds=30),
+    # and keep trying often enough that a site or worker that is back costs little downtime. The
+    # server counts attempts and not progress, so a long pass that lost some workers waits as long.
+    maximum_interval=timedelta(seconds=10),
     # Never bounded by a count: deployments use attempts up. Patience is elapsed time and is kept by
     # the activities, which turn a failure non-retryable when it has lasted too long.
     maximum_attempts=0,

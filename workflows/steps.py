@@ -14,7 +14,6 @@ from datetime import timedelta
 from typing import Any, TypedDict
 
 from failback.contracts import operations as ops
-from failback.contracts.vm import DiskPair
 from failback.contracts.words import (
     GuestTimeoutPolicy,
     Outcome,
@@ -23,7 +22,7 @@ from failback.contracts.words import (
     StepName,
 )
 from workflows import operations as op
-from workflows.facts import ChangeBase, Facts, source_opening
+from workflows.facts import ChangeBase, Facts
 
 READ_SNAPSHOT = "read-1"
 PROTECTIVE_SNAPSHOT = "protective"
@@ -70,23 +69,50 @@ def head(facts: Facts, step: Step) -> Head:
 
 
 def _difference(facts: Facts, step: Step, pass_no: int) -> tuple[ops.CalculateDifference, ...]:
-    """One argument per disk; pass 2 reads the protective snapshot and starts from the base."""
-    snapshot = facts.frozen if pass_no == 1 else facts.protective
-    assert snapshot is not None
-
-    def one(pair: DiskPair) -> ops.CalculateDifference:
-        return ops.CalculateDifference(
+    return (
+        ops.CalculateDifference(
             **head(facts, step),
             pass_no=pass_no,
-            pair=pair,
-            source=source_opening(facts.known.replica, pair, snapshot),
-            target=facts.target_opening(pair),
             replica=facts.known.replica,
-            base_change_id=facts.change_base(str(pair.address)) if pass_no > 1 else None,
+            guard=facts.guard(),
+            disks=facts.pass_disks(pass_no),
+        ),
+    )
+
+
+def _learn_difference(facts: Facts, results: tuple[ops.Differences, ...]) -> Facts:
+    found = results[0]
+    plans = facts.differences + found.plans
+    return facts.model_copy(update={"differences": plans, "planned_on": found.guard})
+
+
+def _transport(facts: Facts, step: Step, pass_no: int) -> tuple[ops.TransportChanges, ...]:
+    """One argument per disk."""
+    return tuple(
+        ops.TransportChanges(
+            **head(facts, step),
+            plan=plan,
+            source=disk.source,
+            target=disk.target,
             guard=facts.guard(),
         )
+        for plan, disk in facts.planned_disks(pass_no)
+    )
 
-    return tuple(one(pair) for pair in facts.known.pairs)
+
+def _verify(facts: Facts, step: Step) -> tuple[ops.Verify, ...]:
+    """One argument per disk: what pass 2 left must equal the protective snapshot."""
+    return tuple(
+        ops.Verify(
+            **head(facts, step),
+            plan=plan,
+            source=disk.source,
+            target=disk.target,
+            guard=facts.guard(),
+            whole_disk=facts.request.verify_whole_disk,
+        )
+        for plan, disk in facts.planned_disks(2)
+    )
 
 
 def _learn_pass_1(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Facts:
@@ -305,16 +331,14 @@ ORIGINAL: tuple[Step, ...] = (
         Phase.SYNCING,
         op.CALCULATE_DIFFERENCE,
         lambda f, s: _difference(f, s, 1),
-        lambda f, r: f.model_copy(update={"differences": f.differences + r}),
+        _learn_difference,
     ),
     Step(
         StepName.TRANSPORT_CHANGES,
         "Transport the changes, pass 1 (the replica serves)",
         Phase.SYNCING,
         op.TRANSPORT_CHANGES,
-        lambda f, s: tuple(
-            ops.TransportChanges(**head(f, s), plan=plan) for plan in f.pass_plans(1)
-        ),
+        lambda f, s: _transport(f, s, 1),
         _learn_pass_1,
     ),
     Step(
@@ -368,16 +392,14 @@ ORIGINAL: tuple[Step, ...] = (
         Phase.SWITCHING,
         op.CALCULATE_DIFFERENCE,
         lambda f, s: _difference(f, s, 2),
-        lambda f, r: f.model_copy(update={"differences": f.differences + r}),
+        _learn_difference,
     ),
     Step(
         StepName.TRANSPORT_CHANGES_2,
         "Transport the changes, pass 2",
         Phase.SWITCHING,
         op.TRANSPORT_CHANGES,
-        lambda f, s: tuple(
-            ops.TransportChanges(**head(f, s), plan=plan) for plan in f.pass_plans(2)
-        ),
+        lambda f, s: _transport(f, s, 2),
         lambda f, r: f.model_copy(update={"transfers": f.transfers + r}),
     ),
     Step(
@@ -385,10 +407,7 @@ ORIGINAL: tuple[Step, ...] = (
         "Verify both sides by digest",
         Phase.SWITCHING,
         op.VERIFY,
-        lambda f, s: tuple(
-            ops.Verify(**head(f, s), plan=plan, whole_disk=f.request.verify_whole_disk)
-            for plan in f.pass_plans(2)
-        ),
+        _verify,
         lambda f, r: f.model_copy(update={"verified": r}),
     ),
     Step(

@@ -158,7 +158,7 @@ def _explain(where: str, error: exc.DBAPIError) -> tuple[str, str]:
     if "locked" in lower or "busy" in lower:
         return (
             f"The catalog {where} is locked by another process.",
-            "It is tried again; look for a stuck process that has the database open.",
+            "Look for a stuck process that has the database open; a run tries again by itself.",
         )
     if "full" in lower:
         return (f"The catalog {where} cannot grow: {text}.", "Make room on its file system.")

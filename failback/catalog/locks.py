@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlmodel import Session, col, delete, select
 
 from failback.catalog import runs
-from failback.catalog.records import Claim
-from failback.catalog.tables import ClaimRow, LeaseRow, MoverHostRow
+from failback.catalog.records import Claim, Turn
+from failback.catalog.tables import ClaimRow, LeaseRow, MoverHostRow, RunRow
 from failback.errors import ClaimHeld, LeaseLost, StateConflict
 
 
@@ -47,15 +47,35 @@ def claims(session: Session) -> tuple[Claim, ...]:
     return tuple(Claim(row.object, row.run_id, row.taken_at) for row in rows)
 
 
-def take_lease(session: Session, name: str, owner: str, now: datetime) -> int:
-    """Take the lease over; returns the new epoch. The newest attempt always wins."""
+def take_lease(
+    session: Session, name: str, owner: str, turn: Turn, open_run: str | None, now: datetime
+) -> int:
+    """Take the lease over; returns the new epoch. The newest attempt wins, and newest is who was
+    scheduled last, not who arrives last: a frozen worker may begin an old attempt after its thaw.
+    """
+    if open_run is not None:
+        run = session.get(RunRow, open_run)
+        if run is not None and run.ended_at is not None:
+            raise LeaseLost(
+                f"Run {open_run} has ended ({run.outcome}); {owner} comes too late.",
+                "Nothing is to be done.",
+            )
     row = session.exec(
         select(LeaseRow).where(LeaseRow.name == name).with_for_update()
     ).one_or_none()
     if row is None:
-        row = LeaseRow(name=name, epoch=0, owner=owner, taken_at=now)
+        row = LeaseRow(
+            name=name, epoch=0, owner=owner, execution="", number=0, attempt=0, taken_at=now
+        )
         session.add(row)
+    held = Turn(row.execution, row.number, row.attempt)
+    if held.execution == turn.execution and turn < held:
+        raise LeaseLost(
+            f"The lease on {name} is held by {row.owner}, which was scheduled after {owner}.",
+            "Nothing is to be done: that attempt goes on.",
+        )
     row.epoch, row.owner, row.taken_at = row.epoch + 1, owner, now
+    row.execution, row.number, row.attempt = turn.execution, turn.number, turn.attempt
     session.flush()
     return row.epoch
 

@@ -112,6 +112,16 @@ class StepRecord:
     last_error: str
 
 
+@dataclass(frozen=True, order=True)
+class Turn:
+    """Place of an attempt in its workflow execution; only turns of one execution have an order."""
+
+    execution: str
+    number: int
+    """Number of the activity in the execution."""
+    attempt: int
+
+
 @dataclass(frozen=True)
 class Claim:
     """An object that one run holds."""

@@ -19,6 +19,7 @@ from failback.catalog.records import (
     ReplicaRecord,
     RunRecord,
     StepRecord,
+    Turn,
 )
 from failback.catalog.schema import migrate
 from failback.contracts.requests import Request
@@ -217,9 +218,18 @@ class Catalog:
         """All claims, by object."""
         return self._read(locks.claims)
 
-    def take_lease(self, name: str, owner: str) -> int:
-        """Take a lease over and return its new epoch; always succeeds: the newest attempt wins."""
-        return self._write(locks.take_lease, name, owner, self._now())
+    def take_lease(
+        self, name: str, owner: str, turn: Turn | None = None, open_run: str | None = None
+    ) -> int:
+        """Take a lease over and return its new epoch.
+
+        Args:
+            turn: place in the order of scheduling; an attempt scheduled before the holder is
+                refused with LeaseLost. None: always succeeds.
+            open_run: a run that must not have ended; LeaseLost.
+        """
+        turn = turn or Turn("", 0, 0)
+        return self._write(locks.take_lease, name, owner, turn, open_run, self._now())
 
     def check_lease(self, name: str, epoch: int) -> None:
         """LeaseLost when a newer epoch exists."""

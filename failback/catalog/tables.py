@@ -167,6 +167,9 @@ class LeaseRow(Table, table=True):
     name: str = Field(primary_key=True)
     epoch: int = Field(sa_type=BigInteger)
     owner: str
+    execution: str
+    number: int
+    attempt: int
     taken_at: datetime = Field(sa_type=UtcTime)
 
 

@@ -144,21 +144,27 @@ class TargetGuard(Contract):
     files: tuple[Text, ...] = Field(default=(), max_length=64)
 
 
-class CalculateDifference(StepCall):
-    """Choose the method of one disk and store its areas in the ledger."""
+class DiskSides(Contract):
+    """Both sides of one disk as a pass opens them."""
 
-    pass_no: int
     pair: DiskPair
     source: DiskOpening
     target: DiskOpening
-    replica: VmIdentity
     base_change_id: Name | None = None
     """Change id of the last complete cycle; None: there is no trusted base."""
+
+
+class CalculateDifference(StepCall):
+    """Choose the method of every disk and store its areas in the ledger."""
+
+    pass_no: int
+    replica: VmIdentity
     guard: TargetGuard
+    disks: tuple[DiskSides, ...] = Field(max_length=64)
 
 
 class DifferencePlan(Contract):
-    """Reference to a plan in the ledger, with the reason people see."""
+    """Reference to one disk's plan in the ledger, with the reason people see."""
 
     plan_id: Name
     pass_no: int
@@ -166,16 +172,27 @@ class DifferencePlan(Contract):
     method: Method
     reason: Text
     areas_bytes: int
+
+
+class Differences(Contract):
+    """Plans of all disks, and the target as it was when they were made."""
+
+    plans: tuple[DifferencePlan, ...] = Field(max_length=64)
+    guard: TargetGuard
+
+
+class DiskCall(StepCall):
+    """Head of what a mover does with one disk."""
+
+    plan: DifferencePlan
     source: DiskOpening
     target: DiskOpening
     guard: TargetGuard
     """The target as it was when this was planned; each attempt proves that it still is."""
 
 
-class TransportChanges(StepCall):
+class TransportChanges(DiskCall):
     """Write the difference of one disk: resumes from the ledger, safe to run twice."""
-
-    plan: DifferencePlan
 
 
 class TransportResult(Contract):
@@ -194,10 +211,9 @@ class TransportResult(Contract):
     """True when a cancel ended it at a checkpoint: not complete."""
 
 
-class Verify(StepCall):
+class Verify(DiskCall):
     """Digest both sides over the written extents and random others."""
 
-    plan: DifferencePlan
     whole_disk: bool = False
 
 

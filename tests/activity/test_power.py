@@ -53,12 +53,12 @@ def test_a_guest_that_ignores_the_shutdown_is_forced_after_the_timeout(world: Wo
 def test_the_guest_timeout_counts_from_the_first_attempt(world: World) -> None:
     world.dr.vm(world.replica).ignores_shutdown = True
     argument = off(world, guest_timeout=timedelta(hours=1), on_guest_timeout="stop")
-    key = (argument.run.run_id, STEP.value, f"{world.replica} guest shutdown 77")
+    key = (argument.run.run_id, STEP.value, f"{world.replica} guest shutdown 1000077")
     first = world.catalog.step_intent(*key, mark="", at=LONG_AGO)
     assert first == LONG_AGO
 
     with pytest.raises(ApplicationError) as caught:
-        world.run("power_off", argument, activity_id="77", attempt=2)
+        world.run("power_off", argument, activity_id="1000077", attempt=2)
 
     assert caught.value.type == "GuestShutdownTimeout"
     assert caught.value.non_retryable
@@ -93,8 +93,8 @@ def test_a_lost_reply_of_the_shutdown_is_survived(world: World, applied: bool) -
     world.dr.fail("shut_down_guest", SiteUnreachable("The wire was cut."), applied=applied)
 
     with pytest.raises(ApplicationError) as caught:
-        world.run("power_off", off(world), activity_id="5")
-    result = world.run("power_off", off(world), activity_id="5", attempt=2)
+        world.run("power_off", off(world), activity_id="1000005")
+    result = world.run("power_off", off(world), activity_id="1000005", attempt=2)
 
     assert caught.value.type == "SiteUnreachable"
     assert not caught.value.non_retryable
@@ -157,3 +157,27 @@ def test_an_attested_target_lets_undo_go_on_without_its_site(world: World) -> No
 
     assert result.way is PowerOffWay.ATTESTED
     assert result.was is PowerState.UNKNOWN
+
+
+def test_an_attempt_that_begins_late_does_not_power_off_the_serving_replica(world: World) -> None:
+    world.run("power_off", off(world), activity_id="1000009", attempt=2)
+    back = on(world, vm=world.replica, must_be_off=(world.target,))
+    world.run("power_on", back, activity_id="1000020")
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world), activity_id="1000009", attempt=1)
+
+    assert caught.value.type == "LeaseLost"
+    assert not caught.value.non_retryable
+    assert world.dr.vm(world.replica).power is PowerState.ON
+    assert all("1000020" not in str(step.last_error) for step in world.catalog.steps("run-1"))
+
+
+def test_an_attempt_that_begins_after_its_run_has_ended_changes_nothing(world: World) -> None:
+    world.catalog.close_refused("run-1")
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world), workflow_run_id="an older execution")
+
+    assert caught.value.type == "LeaseLost"
+    assert world.dr.vm(world.replica).power is PowerState.ON

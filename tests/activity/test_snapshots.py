@@ -60,8 +60,8 @@ def test_a_lost_reply_of_the_snapshot_makes_one_snapshot(world: World, applied: 
     world.production.fail("create_snapshot", SiteUnreachable("Cut."), applied=applied)
 
     with pytest.raises(ApplicationError) as caught:
-        world.run("protect_target", protect(world), activity_id="9")
-    world.run("protect_target", protect(world), activity_id="9", attempt=2)
+        world.run("protect_target", protect(world), activity_id="1000009")
+    world.run("protect_target", protect(world), activity_id="1000009", attempt=2)
 
     assert not caught.value.non_retryable
     assert names(world) == [NAME]
@@ -173,8 +173,8 @@ def test_a_restore_cut_off_anywhere_ends_in_the_same_state(
     world.production.fail(call, SiteUnreachable("Cut."), applied=applied)
 
     with pytest.raises(ApplicationError):
-        world.run("restore_target", argument, activity_id="8")
-    world.run("restore_target", argument, activity_id="8", attempt=2)
+        world.run("restore_target", argument, activity_id="1000008")
+    world.run("restore_target", argument, activity_id="1000008", attempt=2)
 
     assert bytes(vm.disks[0].data[:4]) == b"old!"
     assert names(world) == []

@@ -12,6 +12,8 @@ from activities.edge import disk_lease
 from failback.contracts.operations import (
     CalculateDifference,
     DifferencePlan,
+    Differences,
+    DiskSides,
     Settle,
     TargetGuard,
     TransportChanges,
@@ -35,7 +37,7 @@ def files(world: World) -> tuple[Path, Path]:
     )
 
 
-def plan(world: World, areas: tuple[Extent, ...] | None = None) -> DifferencePlan:
+def plan(world: World, areas: tuple[Extent, ...] | None = None) -> TransportChanges:
     """Both disks on real files, and a plan in the ledger."""
     old = random_bytes(1, SIZE)
     new = bytearray(old)
@@ -57,17 +59,20 @@ def plan(world: World, areas: tuple[Extent, ...] | None = None) -> DifferencePla
         method=Method.COMPARE,
         reason="test",
         areas_bytes=SIZE,
+    )
+    world.rooms.ledger.save(
+        made.plan_id,
+        disk_id("run-1", sides[1]),
+        LedgerIdentity("source", "target"),
+        TransferPlan(SIZE, SEGMENT, areas),
+    )
+    return TransportChanges(
+        **world.head(StepName.TRANSPORT_CHANGES),
+        plan=made,
         source=sides[0],
         target=sides[1],
         guard=guard_of(world),
     )
-    world.rooms.ledger.save(
-        made.plan_id,
-        disk_id("run-1", made.target),
-        LedgerIdentity("source", "target"),
-        TransferPlan(SIZE, SEGMENT, areas),
-    )
-    return made
 
 
 def guard_of(world: World) -> TargetGuard:
@@ -81,12 +86,13 @@ def guard_of(world: World) -> TargetGuard:
     )
 
 
-def transport(world: World, made: DifferencePlan) -> TransportChanges:
-    return TransportChanges(**world.head(StepName.TRANSPORT_CHANGES), plan=made)
+def verification(made: TransportChanges) -> Verify:
+    """Verify what this transport wrote."""
+    return Verify.model_validate({**dict(made), "step": StepName.VERIFY})
 
 
 def test_transporting_twice_gives_equal_disks_and_writes_once(world: World) -> None:
-    argument = transport(world, plan(world))
+    argument = plan(world)
 
     first = world.run("transport_changes", argument)
     second = world.run("transport_changes", argument)
@@ -103,7 +109,7 @@ def test_transporting_twice_gives_equal_disks_and_writes_once(world: World) -> N
 
 
 def test_a_cancel_in_the_middle_is_resumed(world: World) -> None:
-    argument = transport(world, plan(world))
+    argument = plan(world)
     environment = world.environment()
     environment.on_heartbeat = lambda *_: environment.cancel()
 
@@ -130,7 +136,7 @@ def test_an_attempt_whose_disk_lease_was_taken_cannot_write(world: World) -> Non
     world.catalog.check_lease = check  # type: ignore[method-assign]
 
     with pytest.raises(ApplicationError) as caught:
-        world.run("transport_changes", transport(world, made))
+        world.run("transport_changes", made)
 
     assert caught.value.type == "LeaseLost"
     assert target.read_bytes() == before
@@ -156,9 +162,9 @@ def test_settle_takes_the_disk_away_from_every_earlier_attempt(world: World) -> 
 
 def test_verify_compares_written_extents_on_both_sides(world: World) -> None:
     made = plan(world)
-    world.run("transport_changes", transport(world, made))
+    world.run("transport_changes", made)
 
-    result = world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+    result = world.run("verify", verification(made))
 
     assert result.checked_bytes == SIZE
     assert not result.repaired
@@ -167,13 +173,13 @@ def test_verify_compares_written_extents_on_both_sides(world: World) -> None:
 
 def test_a_difference_found_by_verify_is_repaired_and_alarmed(world: World) -> None:
     made = plan(world)
-    world.run("transport_changes", transport(world, made))
+    world.run("transport_changes", made)
     source, target = files(world)
     with target.open("r+b") as file:
         file.seek(300_050)
         file.write(b"flipped")
 
-    result = world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+    result = world.run("verify", verification(made))
 
     assert result.repaired
     assert "differed at byte" in result.alarm
@@ -185,9 +191,7 @@ def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDif
     made = plan(world)
     snapshot = world.dr.create_snapshot(world.replica, f"s{pass_no}", "", lambda: None)
     disk = world.dr.snapshot_disks(world.replica, snapshot)[0]
-    return CalculateDifference(
-        **world.head(StepName.CALCULATE_DIFFERENCE_2),
-        pass_no=pass_no,
+    sides = DiskSides(
         pair=DiskPair(
             address=DiskAddress(controller="scsi", bus=0, unit=0),
             replica_key=disk.key,
@@ -204,14 +208,26 @@ def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDif
             capacity_bytes=MIB,
         ),
         target=made.target,
-        replica=world.replica,
         base_change_id=base,
+    )
+    return CalculateDifference(
+        **world.head(StepName.CALCULATE_DIFFERENCE_2),
+        pass_no=pass_no,
+        replica=world.replica,
         guard=made.guard,
+        disks=(sides,),
     )
 
 
+def calculated(world: World, argument: CalculateDifference) -> DifferencePlan:
+    """The plan of the only disk."""
+    result: Differences = world.run("calculate_difference", argument)
+    assert len(result.plans) == 1
+    return result.plans[0]
+
+
 def test_pass_1_compares_everything(world: World) -> None:
-    result = world.run("calculate_difference", difference(world, None, 1))
+    result = calculated(world, difference(world, None, 1))
 
     assert (result.method, result.areas_bytes) == (Method.COMPARE, MIB)
 
@@ -222,14 +238,14 @@ def test_pass_2_is_tracked_where_tracking_is_trusted(world: World) -> None:
     base = world.dr.snapshot_disks(world.replica, first)[0].change_id
     world.dr.vm(world.replica).disks[0].data[65536 * 3] ^= 1
 
-    result = world.run("calculate_difference", difference(world, base))
+    result = calculated(world, difference(world, base))
 
     assert (result.method, result.areas_bytes) == (Method.TRACKED, 65536)
 
 
 @pytest.mark.parametrize("base", [None, "52 ff/1"])
 def test_pass_2_compares_where_tracking_is_off_or_was_reset(world: World, base: str | None) -> None:
-    result = world.run("calculate_difference", difference(world, base))
+    result = calculated(world, difference(world, base))
 
     assert result.method is Method.COMPARE
     assert "tracking" in result.reason
@@ -237,10 +253,10 @@ def test_pass_2_compares_where_tracking_is_off_or_was_reset(world: World, base: 
 
 def test_calculating_twice_keeps_what_is_finished(world: World) -> None:
     argument = difference(world, None, 1)
-    first = world.run("calculate_difference", argument)
+    first = calculated(world, argument)
     opened = world.rooms.ledger.open(first.plan_id, "me")
 
-    second = world.run("calculate_difference", argument)
+    second = calculated(world, argument)
 
     assert first == second
     opened.complete()
@@ -251,16 +267,16 @@ def test_a_target_that_ran_between_two_attempts_is_not_believed(
     world: World, still_on: bool
 ) -> None:
     made = plan(world)
-    world.run("transport_changes", transport(world, made))
+    world.run("transport_changes", made)
     vm = world.production.vm(world.target)
     vm.turn(PowerState.ON)
     if not still_on:
         vm.turn(PowerState.OFF)
 
     with pytest.raises(ApplicationError) as again:
-        world.run("transport_changes", transport(world, made))
+        world.run("transport_changes", made)
     with pytest.raises(ApplicationError) as verified:
-        world.run("verify", Verify(**world.head(StepName.VERIFY), plan=made))
+        world.run("verify", verification(made))
 
     assert (again.value.type, verified.value.type) == ("VmChanged", "VmChanged")
     assert "TARGET_DRIFTED" in again.value.message
@@ -275,8 +291,26 @@ def test_a_target_that_ran_before_the_plan_is_compared_as_a_whole(world: World) 
     vm.turn(PowerState.ON)
     vm.turn(PowerState.OFF)
 
-    result = world.run("calculate_difference", argument)
+    result: Differences = world.run("calculate_difference", argument)
 
-    assert result.method is Method.COMPARE
-    assert "behind our back" in result.reason
+    assert result.plans[0].method is Method.COMPARE
+    assert "behind our back" in result.plans[0].reason
     assert result.guard.power_mark != argument.guard.power_mark
+
+
+def test_a_mover_that_was_scheduled_before_settle_cannot_begin_after_it(world: World) -> None:
+    made = plan(world)
+    _, target = files(world)
+    before = target.read_bytes()
+    settle = Settle(
+        **world.head(StepName.SETTLE),
+        vms=(world.target, world.replica),
+        written_disks=(made.target,),
+    )
+    world.run("settle", settle, activity_id="1000020")
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("transport_changes", made, activity_id="1000009", attempt=3)
+
+    assert caught.value.type == "LeaseLost"
+    assert target.read_bytes() == before

@@ -43,9 +43,9 @@ class Meaning:
     then: Then = Then.RAISE
 
 
-_BUSY = "It is tried again; if it stays so, look for another task or a backup on it."
-_LOST = "It is tried again; check the site's network and services."
-_HOST = "It is tried again; check the host's connection to its vCenter."
+_BUSY = "A run tries again by itself; if it stays so, look for a task or a backup on it."
+_LOST = "Check the site's network and services; a run tries again by itself."
+_HOST = "Check the host's connection to its vCenter; a run tries again by itself."
 
 MEANINGS: dict[str, Meaning] = {
     # In use for now. Whether it was us, the state tells.

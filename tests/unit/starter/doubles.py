@@ -9,7 +9,6 @@ from typing import TypeVar
 
 from failback.contracts.operations import (
     DifferencePlan,
-    TargetGuard,
     TransferProgress,
     TransportResult,
 )
@@ -17,7 +16,6 @@ from failback.contracts.plan import BeginAnswer
 from failback.contracts.requests import Answer, Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import OperatorCall, Status, StepStatus
-from failback.contracts.vm import DiskOpening, VmIdentity
 from failback.contracts.words import (
     Method,
     Outcome,
@@ -116,19 +114,6 @@ def err(of: Shell) -> str:
     return of.stderr.getvalue()
 
 
-def opening() -> DiskOpening:
-    return DiskOpening(site="dr", vm_moref="vm-1", disk_key=2000, file="d", capacity_bytes=20 * GIB)
-
-
-TARGET = VmIdentity(
-    site="production",
-    vcenter_uuid="uuid-production",
-    moref="vm-1",
-    name="web01",
-    instance_uuid="i-1",
-    bios_uuid="b-1",
-    path="/DC0/vm/web01",
-)
 PLAN = DifferencePlan(
     plan_id="p1",
     pass_no=1,
@@ -136,9 +121,6 @@ PLAN = DifferencePlan(
     method=Method.COMPARE,
     reason="change tracking was off",
     areas_bytes=20 * GIB,
-    source=opening(),
-    target=opening(),
-    guard=TargetGuard(target=TARGET, snapshot=None, power_mark=None),
 )
 DONE = TransportResult(
     address="scsi0:0",

@@ -91,15 +91,18 @@ def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
                 disks=disks("dr", argument.purpose),
             )
         case "calculate_difference":
-            return ops.DifferencePlan(
-                plan_id=f"{argument.pair.address}/{argument.pass_no}",
-                pass_no=argument.pass_no,
-                address=str(argument.pair.address),
-                method=Method.COMPARE,
-                reason="test",
-                areas_bytes=MIB,
-                source=argument.source,
-                target=argument.target,
+            return ops.Differences(
+                plans=tuple(
+                    ops.DifferencePlan(
+                        plan_id=f"{disk.pair.address}/{argument.pass_no}",
+                        pass_no=argument.pass_no,
+                        address=str(disk.pair.address),
+                        method=Method.COMPARE,
+                        reason="test",
+                        areas_bytes=MIB,
+                    )
+                    for disk in argument.disks
+                ),
                 guard=argument.guard,
             )
         case "transport_changes":

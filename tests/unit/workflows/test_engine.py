@@ -23,14 +23,12 @@ FORWARD = [
     "protect_target",
     "snapshot_replica",
     "calculate_difference",
-    "calculate_difference",
     "transport_changes",
     "transport_changes",
     "remove_snapshot",
     "check_drift",
     "power_off",
     "snapshot_replica",
-    "calculate_difference",
     "calculate_difference",
     "transport_changes",
     "transport_changes",
@@ -65,11 +63,15 @@ async def test_pass_2_starts_from_the_change_ids_of_pass_1_and_writes_the_leaf()
 
     await go_forward(engine)
 
-    second = [a for name, a in runtime.issued if name == "calculate_difference"][2:]
-    assert [a.base_change_id for a in second] == ["52 de/read-1", "52 de/read-1"]
-    assert all(a.source.snapshot == "snapshot-protective" for a in second)
-    assert all("-000001" in a.target.file for a in second)
-    assert all(a.guard.snapshot == "snapshot-1" and a.guard.power_mark == "p1" for a in second)
+    second = [a for name, a in runtime.issued if name == "calculate_difference"][1]
+    assert [disk.base_change_id for disk in second.disks] == ["52 de/read-1", "52 de/read-1"]
+    assert all(disk.source.snapshot == "snapshot-protective" for disk in second.disks)
+    assert all("-000001" in disk.target.file for disk in second.disks)
+    assert (second.guard.snapshot, second.guard.power_mark) == ("snapshot-1", "p1")
+    moved = [a for name, a in runtime.issued if name == "transport_changes"]
+    assert [a.source.snapshot for a in moved] == ["snapshot-read-1"] * 2 + [
+        "snapshot-protective"
+    ] * 2
 
 
 async def test_undo_after_the_switch_gives_service_back_before_it_restores_the_target() -> None:

@@ -183,6 +183,9 @@ def _locks() -> None:
         _column("name", WORD),
         _column("epoch", BIG),
         _column("owner", WORD),
+        _column("execution", WORD),
+        _column("number", sa.Integer()),
+        _column("attempt", sa.Integer()),
         _column("taken_at", TIME),
         _key("name"),
     )
