@@ -102,6 +102,9 @@ def test_hopeless_trouble_is_a_question_at_once(world: World) -> None:
     assert caught.value.non_retryable
     assert caught.value.message == "No room on ds-production. Make room."
     assert caught.value.details[0]["evidence"] == {"offset": 4096}
+    # A chain of causes with tracebacks makes the server cut the whole failure off.
+    assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 def test_a_cancel_stops_at_the_next_beat(world: World) -> None:

@@ -8,7 +8,8 @@ import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.disks import disk_id
-from activities.edge import disk_lease
+from activities.edge import Attempt, bind, disk_lease
+from activities.transfer import TransferActivities
 from failback.contracts.operations import (
     CalculateDifference,
     DifferencePlan,
@@ -16,7 +17,9 @@ from failback.contracts.operations import (
     DiskSides,
     Settle,
     TargetGuard,
+    TransferProgress,
     TransportChanges,
+    TransportResult,
     Verify,
 )
 from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
@@ -24,6 +27,7 @@ from failback.contracts.words import Method, PowerState, StepName
 from failback.disks.ledger import LedgerIdentity
 from failback.disks.plan import Extent, TransferPlan
 from tests.activity.world import MIB, World, random_bytes, write_disk
+from workflows import operations as op
 
 SIZE = 2 * MIB + 512
 SEGMENT = 256 * 1024
@@ -119,6 +123,23 @@ def test_a_cancel_in_the_middle_is_resumed(world: World) -> None:
 
     source, target = files(world)
     assert source.read_bytes() == target.read_bytes()
+
+
+def test_live_numbers_count_what_earlier_attempts_finished(world: World) -> None:
+    argument = plan(world)
+    world.run("transport_changes", argument)
+    rooms, seen = world.rooms, []
+    transfer = TransferActivities(world.sites, rooms.disks, rooms.ledger, rooms.options)
+
+    def watched(call: TransportChanges, attempt: Attempt) -> TransportResult:
+        result = transfer.transport_changes(call, attempt)
+        seen.append(attempt.details)
+        return result
+
+    world.environment().run(bind(op.TRANSPORT_CHANGES, watched, world.catalog), argument)
+
+    assert isinstance(seen[0], TransferProgress)
+    assert (seen[0].examined_bytes, seen[0].resumed_bytes) == (SIZE, SIZE)
 
 
 def test_an_attempt_whose_disk_lease_was_taken_cannot_write(world: World) -> None:
