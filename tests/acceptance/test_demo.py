@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -114,7 +115,7 @@ def test_a_kept_demo_stays_up_until_it_is_stopped() -> None:
         assert process.returncode == 0, output
         pids = living(folder)
         assert len(pids) == 3
-        assert f"-m demo stop {folder}" in output
+        assert f"-m demo stop {shlex.quote(str(folder))}" in output
     finally:
         stop = subprocess.run(
             [sys.executable, "-m", "demo", "stop", str(folder)], cwd=ROOT, check=False
