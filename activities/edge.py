@@ -188,7 +188,10 @@ def bind(
             raise stopped(error) from None
         except LeaseLost as error:
             # Nothing is recorded: the row belongs to the attempt that took over.
-            log.warning("attempt overtaken", extra={"attempt": attempt.owner, "why": str(error)})
+            log.warning(
+                "attempt overtaken",
+                extra={"code": error.type, "attempt": attempt.owner, "why": str(error)},
+            )
             raise ApplicationError(str(error), type=error.type) from None
         except FailbackError as error:
             # Without its causes: with their tracebacks the server keeps "exceeds size limit" in
