@@ -94,7 +94,7 @@ def freeze_in_pass_1(scene: Scene, tree: bool) -> Child:
         worker.thaw()
         until("the transaction is over", lambda: not scene.catalog_is_locked())
         worker.freeze()
-    assert scene.ledger()[0] < 4 * MIB // SEGMENT
+    assert scene.ledger()[0] < 3 * MIB // SEGMENT
     return worker
 
 
@@ -115,7 +115,7 @@ def thawed_changes_nothing(scene: Scene, frozen: Child) -> None:
 
 
 def test_a_worker_frozen_with_its_exporters_loses_to_the_one_that_took_over(stage: Stage) -> None:
-    scene = stage(world(3 * MIB, MIB), transfer=SLOW, worker=QUICK)
+    scene = stage(world(3 * MIB), transfer=SLOW, worker=QUICK)
     frozen = freeze_in_pass_1(scene, tree=True)
     scene.stack.worker()
     status = scene.until(Phase.AWAITING_DECISION, timeout_s=80)
@@ -131,7 +131,7 @@ def test_a_worker_frozen_with_its_exporters_loses_to_the_one_that_took_over(stag
 def test_a_worker_frozen_while_it_writes_changes_nothing_after_the_undo_by_another(
     stage: Stage,
 ) -> None:
-    scene = stage(world(3 * MIB, MIB), transfer=SLOW, worker=QUICK)
+    scene = stage(world(3 * MIB), transfer=SLOW, worker=QUICK)
     frozen = freeze_in_pass_1(scene, tree=False)
     assert scene.target_digests() != scene.digests
     # A signal needs no worker to be sent; the one that is started then finds it.
