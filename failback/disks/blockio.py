@@ -7,7 +7,9 @@ one in memory.
 
 from __future__ import annotations
 
-import threading
+import contextlib
+import os
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -72,7 +74,13 @@ class BlockIO(Protocol):
         ...
 
     def on_answer(self, wake: Callable[[], None]) -> None:
-        """Call `wake`, from any thread, whenever `poll(0)` has something to say."""
+        """Call `wake`, from any thread, whenever `poll(0)` has something to say, unless the disk
+        moves only while it is polled (see `interest`)."""
+        ...
+
+    def interest(self) -> tuple[int, int] | None:
+        """(file descriptor, events of select.poll) that make it worthwhile to poll again; None if
+        `on_answer` tells. Asked anew before each wait."""
         ...
 
     def close(self) -> None:
@@ -85,22 +93,51 @@ class Waiter:
 
     def __init__(self, *disks: BlockIO) -> None:
         self._disks = disks
-        self._event = threading.Event()
+        self._bell = _Bell()
         for disk in disks:
-            disk.on_answer(self._event.set)
+            disk.on_answer(self._bell.ring)
 
     def poll(self, timeout_s: float) -> list[tuple[BlockIO, Answer]]:
         """Answers of any disk; waits at most `timeout_s` for the first, also if none is due."""
-        # Cleared before looking: an answer that arrives after the look sets it again.
-        self._event.clear()
+        # Silenced before looking: an answer that arrives after the look rings again.
+        self._bell.silence()
         answers = self._look()
         if not answers and timeout_s > 0:
-            self._event.wait(timeout_s)
+            poller = select.poll()
+            poller.register(self._bell.fd, select.POLLIN)
+            for disk in self._disks:
+                if (wanted := disk.interest()) is not None:
+                    poller.register(*wanted)
+            poller.poll(timeout_s * 1000)
             answers = self._look()
         return answers
 
     def _look(self) -> list[tuple[BlockIO, Answer]]:
         return [(disk, answer) for disk in self._disks for answer in disk.poll(0)]
+
+
+class _Bell:
+    """What `on_answer` rings, as a file descriptor that can be waited for beside sockets."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._rung = False
+
+    def ring(self) -> None:
+        # The flag spares the call while nobody has heard the last one.
+        if not self._rung:
+            self._rung = True
+            os.eventfd_write(self.fd, 1)
+
+    def silence(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        # Only now: a ring before this line is not written, and needs no writing, because whoever
+        # rings has left the answer first and the caller looks for answers next.
+        self._rung = False
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 Clock = Callable[[], float]

@@ -24,6 +24,10 @@ from failback.disks.blockio import Check, Clock, Sleep
 from failback.disks.fence import POLL_S, Fence, alive, prove_dead
 from failback.errors import DiskUnavailable, LeaseLost
 
+SOCKET_BYTES = 1024 * 1024
+"""How far an exporter may run ahead of the mover; each refill of a full socket costs two wake-ups.
+The kernel may grant less."""
+
 RENEW_S = 1.0
 """No need to say more often that one lives, and to look whether the exporter does."""
 
@@ -63,6 +67,8 @@ class Exporter:
         self.name = name
         self.disk, its_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         """The connection to the exporter; whoever uses it closes it."""
+        for end in (self.disk, its_disk):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
         self.exporter_pid: int | None = None
         self._lease_s = lease_s
         self._renewed_at = supervisor.boottime()

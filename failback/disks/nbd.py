@@ -1,21 +1,22 @@
-"""NBD client: one full-duplex connection with pipelined requests.
+"""NBD client: one full-duplex connection with pipelined requests, driven by its caller.
 
-The only module with threads. One thread sends, so that submitting never blocks on a server that has
-stopped reading; one receives, so that replies drain while large writes are on their way (a server
-with a bounded number of workers would otherwise wait for us while we wait for it).
-The socket stays blocking, with kernel timeouts: only then does MSG_WAITALL fill a buffer in one
-call.
+There is no thread: `poll` and the submits move whatever the socket takes and gives without waiting.
+A thread per direction cost more than it brought, because every hand-over from one to another is a
+wake-up and a fight for the interpreter lock; and eight disks would have had two dozen of them.
+Submitting never blocks on a server that has stopped reading, and replies are taken while a large
+write is on its way (a server with a bounded number of workers would otherwise wait for us while we
+wait for it).
 """
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import secrets
+import select
 import socket
-import struct
-import threading
+import ssl
 import time
+from collections import deque
 from collections.abc import Callable
 
 from failback.disks import nbd_wire as wire
@@ -36,16 +37,19 @@ _TICK_S = 0.5
 _UNSUPPORTED = frozenset({22, 95})
 """EINVAL and EOPNOTSUPP: how servers say that they know no write-zeroes after all."""
 
+_WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+
 
 class NbdDisk:
     """An open export; implements BlockIO.
 
     Args:
-        sock: connected stream socket (unix or TCP); owned from here on.
+        sock: connected stream socket (unix, TCP or TLS over one); owned from here on.
         name: what the disk is called in messages.
         writable: False never sends a write; True raises DiskReadOnly if the export is read-only.
         connect_timeout_s: for the whole handshake.
-        io_timeout_s: how long a connection with open requests may move no byte at all.
+        io_timeout_s: how long a connection with open requests may move no byte at all, while
+            somebody looks.
     """
 
     def __init__(
@@ -74,24 +78,18 @@ class NbdDisk:
         self.maps_zeroes = self._export.allocation_id is not None
         self._zeroing = bool(self._export.flags & wire.FLAG_SEND_WRITE_ZEROES)
         self._zeroes = memoryview(b"")
-        self._lock = threading.Lock()
-        self._sending = threading.Lock()
         self._open: dict[int, Pending] = {}
         self._next_handle = secrets.randbits(48)
-        self._outbox: queue.SimpleQueue[tuple[int, Pending] | None] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self._wake: Callable[[], None] = lambda: None
+        self._outbox: deque[tuple[memoryview, Pending | None]] = deque()
+        """What is still to be sent; with the last part of a request, the request."""
+        self._answers: list[Answer] = []
         self._failure: DiskError | None = None
-        self._closing = False
-        self._replies = ReplyReader(name, self._export, self._fill, self._find)
-        self._moved_at = time.monotonic()
+        self._closed = False
+        self._replies = ReplyReader(name, self._export, self._open.get, self._finish).run()
+        self._wanted = next(self._replies)
+        """Where the next bytes of the server go."""
+        self._moved_at = self._looked_at = time.monotonic()
         _tune(sock)
-        self._threads = [
-            threading.Thread(target=self._guard, args=(loop,), name=f"nbd {name}", daemon=True)
-            for loop in (self._send_loop, self._receive_loop)
-        ]
-        for thread in self._threads:
-            thread.start()
 
     # --- BlockIO ---
 
@@ -117,39 +115,37 @@ class NbdDisk:
         self._submit(Pending(tag, Op.FLUSH, 0, 0))
 
     def poll(self, timeout_s: float) -> list[Answer]:
-        answers: list[Answer] = []
-        try:
-            answer = self._answers.get(timeout=timeout_s) if timeout_s > 0 else None
-            while True:
-                if answer is not None:
-                    answers.append(answer)
-                answer = self._answers.get_nowait()
-        except queue.Empty:
-            pass
-        if not answers and self._failure is not None:
-            raise self._failure
-        return answers
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self._pump()
+            if self._answers:
+                answers, self._answers = self._answers, []
+                return answers
+            if self._failure is not None:
+                raise self._failure
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
+                return []
+            poller = select.poll()
+            poller.register(*self.interest())
+            poller.poll(min(left_s, _TICK_S) * 1000)
+
+    def interest(self) -> tuple[int, int]:
+        return self._sock.fileno(), select.POLLIN | (select.POLLOUT if self._outbox else 0)
 
     def on_answer(self, wake: Callable[[], None]) -> None:
-        self._wake = wake
-        wake()
+        """Nothing happens between two polls; whoever waits meanwhile uses `interest`."""
 
     def close(self) -> None:
-        if self._closing:
+        if self._closed:
             return
-        self._closing = True
+        self._closed = True
         if self._failure is None:
-            self._outbox.put((0, Pending(0, Op.FLUSH, 0, 0)))
-        self._outbox.put(None)
-        self._threads[0].join(_TICK_S)
-        with contextlib.suppress(OSError):  # the server was first
-            self._sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
+            self._say_goodbye()
+        self._failure = self._failure or self._broken("was closed by us")
         self._sock.close()
-        with self._lock:
-            self._open.clear()
-            self._failure = self._failure or self._broken("was closed by us")
+        self._open.clear()
+        self._outbox.clear()
 
     @property
     def failure(self) -> DiskError | None:
@@ -187,15 +183,24 @@ class NbdDisk:
         self._check_range(request)
         if request.op.changes and not self._writable:
             raise ValueError(f"{self.name} was opened for reading only")
-        with self._lock:
-            if self._failure is not None:
-                raise self._failure
-            if not self._open:
-                self._moved_at = time.monotonic()
-            self._next_handle += 1
-            handle = self._next_handle
-            self._open[handle] = request
-        self._outbox.put((handle, request))
+        if self._failure is not None:
+            raise self._failure
+        if not self._open:
+            self._moved_at = time.monotonic()
+        self._next_handle += 1
+        self._put(self._next_handle, request)
+        self._attempt(self._send)
+
+    def _put(self, handle: int, request: Pending) -> None:
+        self._open[handle] = request
+        header = wire.REQUEST.pack(
+            wire.REQUEST_MAGIC, 0, _COMMANDS[request.op], handle, request.offset, request.length
+        )
+        if request.op is Op.WRITE and request.view is not None:
+            self._outbox.append((memoryview(header), None))
+            self._outbox.append((request.view, request))
+        else:
+            self._outbox.append((memoryview(header), request))
 
     def _write_instead(self, request: Pending) -> None:
         if len(self._zeroes) < request.length:
@@ -203,128 +208,109 @@ class NbdDisk:
         request.view = self._zeroes[: request.length]
         request.op = Op.WRITE
 
-    # --- the two threads ---
+    # --- moving bytes ---
 
-    def _guard(self, loop: Callable[[], None]) -> None:
+    def _pump(self) -> None:
+        """Send and receive what is possible now; at most until there is an answer."""
+        now = time.monotonic()
+        if now - self._looked_at > 2 * _TICK_S:
+            # Nobody looked meanwhile, so nothing could move: our pause is not the server's.
+            self._moved_at += now - self._looked_at
+        self._looked_at = now
+        if self._failure is None:
+            self._attempt(self._send)
+        if self._failure is None:
+            self._attempt(self._receive)
+        if self._failure is None and not self._answers and self._open:
+            self._attempt(self._check_moving)
+
+    def _attempt(self, action: Callable[[], None]) -> None:
         try:
-            loop()
+            action()
         except DiskError as error:
             self._fail(error)
         except OSError as error:
             self._fail(self._broken(f"broke the connection ({error})"))
-        # A defect in these loops must end the transfer with an error, not leave it waiting.
-        except Exception as error:
-            failure = self._broken(f"could not be understood ({error!r})")
-            failure.__cause__ = error
-            self._fail(failure)
 
     def _fail(self, error: DiskError) -> None:
         if error.evidence.get("offset") is None:
-            error.evidence["offset"] = self._lowest()
-        with self._lock:
-            if self._failure is None and not self._closing:
-                self._failure = error
+            error.evidence["offset"] = min(
+                (request.offset for request in self._open.values()), default=None
+            )
+        self._failure = error
+        self._outbox.clear()
         with contextlib.suppress(OSError):  # already down, which is what is wanted
             self._sock.shutdown(socket.SHUT_RDWR)
-        self._outbox.put(None)
-        self._answers.put(None)
-        self._wake()
 
-    def _lowest(self) -> int | None:
-        with self._lock:
-            return min((request.offset for request in self._open.values()), default=None)
-
-    def _send_loop(self) -> None:
-        while (item := self._outbox.get()) is not None:
-            handle, request = item
-            command = wire.CMD_DISC if handle == 0 else _COMMANDS[request.op]
-            header = wire.REQUEST.pack(
-                wire.REQUEST_MAGIC, 0, command, handle, request.offset, request.length
-            )
-            with self._sending:
-                self._send(memoryview(header))
-                if request.op is Op.WRITE and request.view is not None:
-                    self._send(request.view)
+    def _send(self) -> None:
+        while self._outbox:
+            data, request = self._outbox[0]
+            try:
+                count = self._sock.send(data)
+            except _WOULD_BLOCK:
+                return
+            except OSError:
+                # What the server said before it hung up tells more than that it did.
+                self._receive()
+                raise
+            self._moved_at = time.monotonic()
+            if count < len(data):
+                self._outbox[0] = (data[count:], request)
+                continue
+            self._outbox.popleft()
+            if request is not None:
                 request.sent = True
 
-    def _send(self, data: memoryview) -> None:
-        while data:
+    def _receive(self) -> None:
+        while not self._answers:
             try:
-                data = data[self._sock.send(data) :]
-                self._moved_at = time.monotonic()
-            except BlockingIOError:
-                self._check_moving()
-
-    def _receive_loop(self) -> None:
-        magic = bytearray(4)
-        while True:
-            # Between two replies the connection may be idle for ever, and may end after `close`.
-            if not self._receive(memoryview(magic), between=True):
+                count = self._sock.recv_into(self._wanted)
+            except _WOULD_BLOCK:
                 return
-            finished = self._replies.read(int.from_bytes(magic, "big"))
-            if finished is not None:
-                self._finish(*finished)
-
-    def _receive(self, view: memoryview, *, between: bool = False) -> bool:
-        """Fill the view. False only if the connection ended after `close`."""
-        while view:
-            try:
-                count = self._sock.recv_into(view, 0, socket.MSG_WAITALL)
-            except BlockingIOError:
-                self._check_moving(always=not between)
-                continue
             if count == 0:
-                if self._closing:
-                    return False
                 raise self._broken("closed the connection")
             self._moved_at = time.monotonic()
-            view = view[count:]
-            between = False
-        return True
+            left = self._wanted[count:]
+            self._wanted = left if left else next(self._replies)
 
-    def _fill(self, view: memoryview) -> None:
-        if not self._receive(view):
-            raise self._broken("closed the connection")
-
-    def _find(self, handle: int) -> Pending | None:
-        with self._lock:
-            return self._open.get(handle)
-
-    def _check_moving(self, *, always: bool = False) -> None:
-        if self._closing:
-            raise self._broken("was closed")
-        if (self._open or always) and time.monotonic() - self._moved_at > self._io_timeout_s:
+    def _check_moving(self) -> None:
+        if time.monotonic() - self._moved_at > self._io_timeout_s:
             raise self._broken(f"moved no byte for {self._io_timeout_s:g} s")
 
     def _finish(self, handle: int, request: Pending) -> None:
         # A reply before the request has left: the caller would reuse the buffer while it is still
-        # being sent. The sender may be between its last byte and setting the flag, so wait for it.
+        # being sent.
         if not request.sent:
-            with self._sending:
-                if not request.sent:
-                    raise self._broken(f"answered a {request.op} before it was sent", request)
-        with self._lock:
-            del self._open[handle]
+            raise self._broken(f"answered a {request.op} before it was sent", request)
+        del self._open[handle]
         if request.op is Op.ZERO and request.error in _UNSUPPORTED:
             self._zeroing = False
             self._write_instead(request)
             request.error, request.sent = 0, False
-            with self._lock:
-                self._open[handle] = request
-            self._outbox.put((handle, request))
+            self._put(handle, request)
+            self._send()
             return
-        self._answers.put(Answer(request.tag, request.error, request.zeroes))
-        self._wake()
+        self._answers.append(Answer(request.tag, request.error, request.zeroes))
+
+    def _say_goodbye(self) -> None:
+        """Let the server know, if it takes what is still to be sent within a moment."""
+        goodbye = wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.CMD_DISC, 0, 0, 0)
+        self._outbox.append((memoryview(goodbye), None))
+        deadline = time.monotonic() + _TICK_S
+        with contextlib.suppress(OSError, DiskError):  # the server was first
+            self._send()
+            while self._outbox and (left_s := deadline - time.monotonic()) > 0:
+                poller = select.poll()
+                poller.register(self._sock.fileno(), select.POLLOUT)
+                poller.poll(left_s * 1000)
+                self._send()
 
     def _broken(self, what: str, request: Pending | None = None) -> DiskUnavailable:
         return wire.broken(self.name, what, request.offset if request else None)
 
 
 def _tune(sock: socket.socket) -> None:
-    sock.settimeout(None)
-    tick = struct.pack("ll", int(_TICK_S), int(_TICK_S % 1 * 1_000_000))
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, tick)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, tick)
+    sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

@@ -149,6 +149,9 @@ class MemoryDisk:
         self._wake = wake
         wake()
 
+    def interest(self) -> None:
+        """`on_answer` tells."""
+
     def close(self) -> None:
         self._closed = True
         self._pending.clear()
