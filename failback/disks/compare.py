@@ -7,7 +7,7 @@ memoryviews in Python reads the same bytes at 0.2 GB/s.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from failback.disks.plan import BLOCK_BYTES
 
@@ -18,6 +18,9 @@ _memcmp.restype = ctypes.c_int
 # Written once, so it has pages of its own: a fresh mapping would be the kernel's one zero page.
 _zeroes = ctypes.create_string_buffer(BLOCK_BYTES)
 ctypes.memset(_zeroes, 0, BLOCK_BYTES)
+
+Run = tuple[int, int, bool]
+"""(offset, length, the source is zero) inside a buffer."""
 
 
 def address(view: memoryview) -> int:
@@ -34,35 +37,60 @@ def equal(left: memoryview, right: memoryview) -> bool:
 
 def is_zero(view: memoryview) -> bool:
     """True if a writable buffer of any length holds only zeroes."""
-    if view.nbytes == 0:
-        return True
-    start = address(view)
-    return all(
-        _memcmp(start + done, _zeroes, min(BLOCK_BYTES, view.nbytes - done)) == 0
-        for done in range(0, view.nbytes, BLOCK_BYTES)
-    )
+    return view.nbytes == 0 or _is_zero(address(view), view.nbytes)
 
 
 def differing(
     source: memoryview, target: memoryview, block_bytes: int = BLOCK_BYTES
-) -> Iterator[tuple[int, int, bool]]:
-    """Runs of differing blocks, as (offset, length, source_is_zero) inside the buffers.
+) -> Iterator[Run]:
+    """Runs of blocks that differ.
 
     Neighbouring blocks are joined as long as they agree in being zero. Blocks are counted from the
     start of the buffers; the last one may be short. Both buffers are writable and equally long."""
     if equal(source, target):
-        return
+        return iter(())
+    ours, theirs = address(source), address(target)
+    return _joined(
+        (start, length, _is_zero(ours + start, length))
+        for start, length in _blocks(source, block_bytes)
+        if _memcmp(ours + start, theirs + start, length) != 0
+    )
+
+
+def occupied(view: memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+    """Runs of blocks that are not zero, as (offset, length)."""
+    return ((start, length) for start, length, zero in contents(view, block_bytes) if not zero)
+
+
+def contents(view: memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Run]:
+    """All blocks, as runs that are zero and runs that are not."""
+    begin = address(view) if view.nbytes else 0
+    return _joined(
+        (start, length, _is_zero(begin + start, length))
+        for start, length in _blocks(view, block_bytes)
+    )
+
+
+def _blocks(view: memoryview, block_bytes: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, view.nbytes, block_bytes):
+        yield start, min(block_bytes, view.nbytes - start)
+
+
+def _is_zero(begin: int, length: int) -> bool:
+    return all(
+        _memcmp(begin + done, _zeroes, min(BLOCK_BYTES, length - done)) == 0
+        for done in range(0, length, BLOCK_BYTES)
+    )
+
+
+def _joined(blocks: Iterable[Run]) -> Iterator[Run]:
     run_start, run_length, run_zero = 0, 0, False
-    for start in range(0, source.nbytes, block_bytes):
-        block = source[start : start + block_bytes]
-        if equal(block, target[start : start + block_bytes]):
-            continue
-        zero = is_zero(block)
+    for start, length, zero in blocks:
         if run_length and run_start + run_length == start and zero == run_zero:
-            run_length += block.nbytes
+            run_length += length
             continue
         if run_length:
             yield run_start, run_length, run_zero
-        run_start, run_length, run_zero = start, block.nbytes, zero
+        run_start, run_length, run_zero = start, length, zero
     if run_length:
         yield run_start, run_length, run_zero

@@ -12,19 +12,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from failback.disks.blockio import Answer, BlockIO, Check, Clock
-from failback.disks.compare import differing
-from failback.disks.holes import SharedHoles
+from failback.disks.budget import Budget, Buffers, Slot
+from failback.disks.compare import Run, contents, differing, occupied
+from failback.disks.holes import Holes, Zeroes
 from failback.disks.ledger import PassLedger, SegmentRecord
 from failback.disks.plan import (
     BLOCK_BYTES,
     Extent,
-    align,
     merge,
     plan_extents,
     segments,
-    subtract,
     total_bytes,
 )
+from failback.disks.planner import Action, Part, decide, decide_full
 from failback.disks.progress import CopyProgress, Rate
 from failback.disks.requests import Requests
 from failback.disks.throttle import Throttle
@@ -38,8 +38,11 @@ class CopyOptions:
     """Knobs of one copy; memory is about 2 * window * request_bytes."""
 
     window: int = 8
+    """Requests under way on each side."""
     request_bytes: int = 1024 * 1024
     """A multiple of BLOCK_BYTES; both disks' own limits also hold."""
+    budget: Budget | None = None
+    """Shared by all copies of a worker; None limits this copy by its window alone."""
     flush_interval_s: float = 2.0
     flush_bytes: int = GIB
     stall_timeout_s: float = 120.0
@@ -47,7 +50,11 @@ class CopyOptions:
     stop_grace_s: float = 2.0
     """How long a stop may take to finish writes, flush and commit."""
     skip_holes: bool = True
-    """Do not read what both disks say reads as zeroes."""
+    """Do not read what a disk says reads as zeroes."""
+    full: bool = False
+    """Do not read the target: write all of the source's areas."""
+    blank_target: bool = False
+    """With `full`: the target was created by us and never written, so holes stay holes."""
     throttle: Throttle | None = None
 
 
@@ -112,21 +119,30 @@ class _Segment:
         )
 
 
-class _Slot:
-    """A pair of buffers, used again and again."""
-
-    def __init__(self, size: int) -> None:
-        self.source = memoryview(bytearray(size))
-        self.target = memoryview(bytearray(size))
-
-
 @dataclass(slots=True)
 class _Chunk:
     segment: _Segment
     extent: Extent
-    slot: _Slot
-    unread: int = 2
+    action: Action
+    slot: Slot
+    unread: int = 0
     unwritten: int = 0
+
+    def runs(self) -> list[Run]:
+        """What is to be written of the chunk, after it was read."""
+        length = self.extent.length
+        source, target = self.slot.source[:length], self.slot.target[:length]
+        match self.action:
+            case Action.COMPARE:
+                return list(differing(source, target))
+            case Action.FILL:
+                return [(start, size, False) for start, size in occupied(source)]
+            case Action.CLEAR:
+                return [(start, size, True) for start, size in occupied(target)]
+            case Action.OVERWRITE:
+                return list(contents(source))
+            case Action.ZERO:
+                return [(0, length, True)]
 
 
 class _Copy:
@@ -150,17 +166,24 @@ class _Copy:
             stall_timeout_s=options.stall_timeout_s,
             check_interval_s=options.check_interval_s,
         )
-        self._holes = SharedHoles(self._requests, source, target, enabled=options.skip_holes)
         limit = min(options.request_bytes, source.max_request_bytes, target.max_request_bytes)
         self._chunk_bytes = max(limit // BLOCK_BYTES, 1) * BLOCK_BYTES
-        self._free = [_Slot(self._chunk_bytes) for _ in range(options.window)]
+        self._buffers = Buffers(options.budget, self._chunk_bytes, options.window)
         finished = ledger.finished()
-        self._work = [item for item in segments(ledger.plan) if item[0] not in finished]
-        todo = sum(total_bytes(extents) for _, extents in self._work)
+        work = [item for item in segments(ledger.plan) if item[0] not in finished]
+        self._holes = Holes(
+            self._requests,
+            source,
+            target,
+            iter(work),
+            enabled=options.skip_holes,
+            ask_target=not options.full,
+        )
+        todo = sum(total_bytes(extents) for _, extents in work)
         total = total_bytes(plan_extents(ledger.plan))
         self._progress = CopyProgress(total_bytes=total, resumed_bytes=total - todo)
         self._chunks = self._all_chunks()
-        self._next: tuple[_Segment, Extent] | None = None
+        self._next: tuple[_Segment, Extent, Action] | None = None
         self._exhausted = False
         self._settled: list[_Segment] = []
         self._flushing: list[_Segment] = []
@@ -179,6 +202,8 @@ class _Copy:
         except Stopped as stopped:
             self._wind_down(stopped)
             raise
+        finally:
+            self._buffers.close(reuse=not self._requests.open)
         self._ledger.complete()
         return self._tell()
 
@@ -187,31 +212,38 @@ class _Copy:
 
     # --- reading ---
 
-    def _all_chunks(self) -> Iterator[tuple[_Segment, Extent] | None]:
-        """What to read, in order; None as long as the holes of a segment are not known."""
-        for at, (index, extents) in enumerate(self._work):
-            for ahead in self._work[at : at + 2]:
-                self._holes.ask(*ahead)
-            while not self._holes.known(index):
+    def _all_chunks(self) -> Iterator[tuple[_Segment, Extent, Action] | None]:
+        """What to do, in order; None as long as the holes of a segment are not known."""
+        for known in self._holes.in_order():
+            if known is None:
                 yield None
-            data = align(
-                subtract(extents, self._holes.take(index)), self._ledger.plan.capacity_bytes
-            )
+                continue
+            index, extents, ours, theirs = known
             segment = _Segment(index, extents)
-            self._count(examined=total_bytes(extents) - total_bytes(data))
-            for part in data:
-                for offset in range(part.offset, part.end, self._chunk_bytes):
-                    length = min(self._chunk_bytes, part.end - offset)
+            parts = self._decide(extents, ours, theirs)
+            self._count(examined=total_bytes(extents) - total_bytes(p.extent for p in parts))
+            for part in parts:
+                extent = part.extent
+                for offset in range(extent.offset, extent.end, self._chunk_bytes):
+                    length = min(self._chunk_bytes, extent.end - offset)
                     segment.unsettled += 1
-                    yield segment, Extent(offset, length)
+                    yield segment, Extent(offset, length), part.action
             self._settle(segment)
+
+    def _decide(
+        self, extents: tuple[Extent, ...], ours: Zeroes, theirs: Zeroes
+    ) -> tuple[Part, ...]:
+        capacity = self._ledger.plan.capacity_bytes
+        if self._options.full:
+            return decide_full(extents, ours, capacity, blank=self._options.blank_target)
+        return decide(extents, ours, theirs, capacity)
 
     def _issue(self) -> float:
         """Read ahead as far as buffers, tokens and known holes allow.
 
         Returns after how many seconds to try again even if nothing is answered."""
         throttle = self._options.throttle
-        while self._free and not self._exhausted:
+        while not self._exhausted:
             if self._next is None:
                 try:
                     self._next = next(self._chunks)
@@ -219,11 +251,15 @@ class _Copy:
                     self._exhausted = True
                 if self._next is None:
                     break
-            segment, extent = self._next
+            segment, extent, action = self._next
+            slot = self._buffers.take()
+            if slot is None:
+                break
             if throttle is not None and (wait_s := throttle.try_take(extent.length)) > 0:
+                self._buffers.give(slot)
                 return wait_s
             self._next = None
-            self._read(_Chunk(segment, extent, self._free.pop()))
+            self._read(_Chunk(segment, extent, action, slot))
         return self._options.check_interval_s
 
     def _read(self, chunk: _Chunk) -> None:
@@ -232,19 +268,25 @@ class _Copy:
         def answered(_: Answer) -> None:
             chunk.unread -= 1
             if chunk.unread == 0:
-                self._compare(chunk)
+                self._write(chunk)
 
-        self._requests.read(self._source, offset, chunk.slot.source[:length], answered)
-        self._requests.read(self._target, offset, chunk.slot.target[:length], answered)
+        # Both are counted before the first is sent: an answer may come at once.
+        chunk.unread = chunk.action.reads_source + chunk.action.reads_target
+        if chunk.action.reads_source:
+            self._requests.read(self._source, offset, chunk.slot.source[:length], answered)
+        if chunk.action.reads_target:
+            self._requests.read(self._target, offset, chunk.slot.target[:length], answered)
+        if chunk.unread == 0:
+            self._write(chunk)
 
     # --- writing ---
 
-    def _compare(self, chunk: _Chunk) -> None:
+    def _write(self, chunk: _Chunk) -> None:
         if self._requests.winding_down:
             return  # a write now would prolong the stop; the segment is compared again
-        segment, slot, length = chunk.segment, chunk.slot, chunk.extent.length
-        runs = list(differing(slot.source[:length], slot.target[:length]))
-        self._count(examined=length)
+        segment, slot = chunk.segment, chunk.slot
+        runs = chunk.runs()
+        self._count(examined=chunk.extent.length)
         if not runs:
             self._release(chunk)
             return
@@ -273,7 +315,7 @@ class _Copy:
         self._count(different=different, written=different - zeroed, zeroed=zeroed)
 
     def _release(self, chunk: _Chunk) -> None:
-        self._free.append(chunk.slot)
+        self._buffers.give(chunk.slot)
         self._settle(chunk.segment)
 
     def _settle(self, segment: _Segment) -> None:

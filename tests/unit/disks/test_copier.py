@@ -140,9 +140,40 @@ def test_zero_blocks_are_zeroed_and_shared_holes_are_not_read() -> None:
 
     assert [done for done in target.done if done[0].changes] == [(Op.ZERO, 2 * B, 2 * B)]
     assert (progress.zeroed_bytes, progress.written_bytes) == (2 * B, 0)
-    read = merge(Extent(o, n) for op, o, n in source.done if op is Op.READ)
-    assert read == (Extent(2 * B, 3 * B),)
+
+    def read(disk: MemoryDisk) -> tuple[Extent, ...]:
+        return merge(Extent(o, n) for op, o, n in disk.done if op is Op.READ)
+
+    # What one side calls zeroes is read on the other side only.
+    assert read(source) == (Extent(4 * B, B),)
+    assert read(target) == (Extent(2 * B, 3 * B),)
     assert progress.examined_bytes == 8 * B
+
+
+@settings(deadline=None)
+@given(seed=st.integers(), size=st.integers(1, 24 * B), maps=st.booleans(), blank=st.booleans())
+def test_a_full_copy_reads_no_target_and_writes_whatever_is_not_known_to_be_zero(
+    seed: int, size: int, maps: bool, blank: bool
+) -> None:
+    rng = random.Random(seed)
+    original = content(rng, size)
+    volume = MemoryVolume(bytes(size) if blank else changed(rng, original))
+    target = MemoryDisk(volume, rng=rng)
+    source = MemoryDisk(MemoryVolume(original), rng=rng, writable=False, maps_zeroes=maps)
+
+    progress = run(
+        source,
+        target,
+        ledger_of(TransferPlan(size, 3 * B)),
+        options=replace(QUICK, full=True, blank_target=blank),
+    )
+
+    assert volume.content == volume.durable == original
+    assert not [done for done in target.done if done[0] in (Op.READ, Op.MAP)]
+    zero = sum(min(B, size - at) for at in range(0, size, B) if not any(original[at : at + B]))
+    assert progress.written_bytes == size - zero
+    assert progress.zeroed_bytes == (0 if blank else zero)
+    assert progress.examined_bytes == progress.total_bytes == size
 
 
 def test_finished_segments_are_skipped_and_counted_as_resumed() -> None:
