@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
 from failback.disks.blockio import Answer, BlockIO, Waiter
 from failback.disks.fence import Fence
+from failback.disks.file import FileDisk
 from failback.disks.opening import open_disk
 from failback.disks.plan import BLOCK_BYTES, Extent, merge
 from failback.disks.testing import MemoryDisk, MemoryVolume
@@ -21,16 +22,18 @@ SIZE = 5 * BLOCK_BYTES + 321
 Open = Callable[[bytes], BlockIO]
 
 
-@pytest.fixture(params=["memory", "shuffled", "nbd"])
+@pytest.fixture(params=["memory", "shuffled", "nbd", "file"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_it(content: bytes) -> BlockIO:
-            if request.param != "nbd":
+            if request.param in ("memory", "shuffled"):
                 rng = random.Random(7) if request.param == "shuffled" else None
                 return MemoryDisk(MemoryVolume(content), rng=rng)
             path = tmp_path / "disk.img"
             path.write_bytes(content)
+            if request.param == "file":
+                return stack.enter_context(closing(FileDisk(path, writable=True)))
             fence = Fence(tmp_path, "disk")
             disk, _ = stack.enter_context(
                 open_disk(path, writable=True, fence=fence, check=no_check)
