@@ -61,13 +61,13 @@ def counted(
     plan: DifferencePlan, ledger: PassLedger, resumed_bytes: int, seconds: float
 ) -> TransportResult:
     """Counters of all attempts, out of the ledger: the only place that survives a crash."""
-    records = ledger.finished().values()
+    totals = ledger.totals()
     return TransportResult(
         address=plan.address,
-        examined_bytes=sum(record.examined_bytes for record in records),
-        different_bytes=sum(record.different_bytes for record in records),
-        written_bytes=sum(record.written_bytes for record in records),
-        zeroed_bytes=sum(record.zeroed_bytes for record in records),
+        examined_bytes=totals.examined_bytes,
+        different_bytes=totals.different_bytes,
+        written_bytes=totals.written_bytes,
+        zeroed_bytes=totals.zeroed_bytes,
         resumed_bytes=resumed_bytes,
         seconds=seconds,
         method=plan.method,

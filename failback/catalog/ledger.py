@@ -7,23 +7,32 @@ under the epoch it was opened with. Where that hits no row, a newer attempt has 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, insert, update
+from sqlalchemy import CursorResult, func, insert, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, select
 
 from failback.catalog.extents import decode, encode
 from failback.catalog.repository import Catalog, utc_now
 from failback.catalog.tables import LedgerPlanRow, LedgerSegmentRow
-from failback.disks.ledger import LedgerIdentity, PassLedger, SegmentRecord
+from failback.disks.ledger import (
+    LedgerIdentity,
+    PassLedger,
+    SegmentRecord,
+    SegmentSet,
+    SegmentTotals,
+)
 from failback.disks.plan import Extent, TransferPlan
 from failback.errors import LeaseLost, StateConflict
 
 ROWS_AT_ONCE = 500
 """Rows in one statement: databases limit the parameters of one."""
+
+PAGE_ROWS = 1000
+"""Rows fetched at once: what is held in memory of a pass with a million segments."""
 
 
 class SqlLedgerStore:
@@ -52,13 +61,31 @@ class SqlLedgerStore:
             )
         )
 
-    def written(self, disk_id: str) -> tuple[Extent, ...]:
-        """Union of the written extents of all passes of this disk."""
-        return self._database.read(_written, disk_id)
+    def written(self, disk_id: str) -> Iterator[Extent]:
+        """Union of the written extents of all passes of this disk, merged and sorted.
 
-    def finished(self, plan_id: str) -> dict[int, SegmentRecord]:
-        """Finished segments of a plan, by index."""
+        Pages of the ledger are read as it is consumed, each in a transaction of its own."""
+        plan_ids = self._database.read(_plan_ids, disk_id)
+        return _joined(heapq.merge(*(self._written_in_order(plan_id) for plan_id in plan_ids)))
+
+    def finished(self, plan_id: str) -> SegmentSet:
+        """Numbers of the finished segments of a plan."""
         return self._database.read(_finished, plan_id)
+
+    def totals(self, plan_id: str) -> SegmentTotals:
+        """Sums over the finished segments of a plan."""
+        return self._database.read(_totals, plan_id)
+
+    def records(self, plan_id: str) -> Iterator[SegmentRecord]:
+        """Finished segments of a plan in their order, a page at a time."""
+        first = 0
+        while page := self._database.read(_page, plan_id, first):
+            yield from page
+            first = page[-1].index + 1
+
+    def _written_in_order(self, plan_id: str) -> Iterator[Extent]:
+        for record in self.records(plan_id):
+            yield from record.written
 
     def commit(self, plan_id: str, epoch: int, records: Sequence[SegmentRecord]) -> None:
         """All of these, or LeaseLost."""
@@ -79,9 +106,17 @@ class SqlPassLedger:
     def plan(self) -> TransferPlan:
         return self._plan
 
-    def finished(self) -> Mapping[int, SegmentRecord]:
-        """Segments that are equal and flushed, by index."""
+    def finished(self) -> SegmentSet:
+        """Segments that are equal and flushed."""
         return self._store.finished(self._plan_id)
+
+    def totals(self) -> SegmentTotals:
+        """Counters of the finished segments."""
+        return self._store.totals(self._plan_id)
+
+    def records(self) -> Iterator[SegmentRecord]:
+        """The finished segments in their order."""
+        return self._store.records(self._plan_id)
 
     def commit(self, records: Sequence[SegmentRecord]) -> None:
         """All of these are finished, durably; LeaseLost, CatalogUnavailable."""
@@ -186,8 +221,33 @@ def _commit(session: Session, plan_id: str, epoch: int, records: Sequence[Segmen
         )
 
 
-def _finished(session: Session, plan_id: str) -> dict[int, SegmentRecord]:
-    # Columns, not entities: a 64 TiB disk has a million of them.
+def _finished(session: Session, plan_id: str) -> SegmentSet:
+    found, last = SegmentSet(), -1
+    # Pages, because a driver may hold a whole answer in memory.
+    while page := session.exec(
+        select(LedgerSegmentRow.segment_no)
+        .where(LedgerSegmentRow.plan_id == plan_id, LedgerSegmentRow.segment_no > last)
+        .order_by(col(LedgerSegmentRow.segment_no))
+        .limit(10 * PAGE_ROWS)
+    ).all():
+        for last in page:
+            found.add(last)
+    return found
+
+
+def _totals(session: Session, plan_id: str) -> SegmentTotals:
+    row = LedgerSegmentRow
+    counted = (row.examined_bytes, row.different_bytes, row.written_bytes, row.zeroed_bytes)
+    sums = session.connection().execute(
+        select_columns(
+            func.count(), *(func.coalesce(func.sum(column), 0) for column in counted)
+        ).where(col(row.plan_id) == plan_id)
+    )
+    # PostgreSQL sums big integers as decimals.
+    return SegmentTotals(*(int(number) for number in sums.one()))
+
+
+def _page(session: Session, plan_id: str, first: int) -> list[SegmentRecord]:
     rows = session.connection().execute(
         select_columns(
             col(LedgerSegmentRow.segment_no),
@@ -196,33 +256,29 @@ def _finished(session: Session, plan_id: str) -> dict[int, SegmentRecord]:
             col(LedgerSegmentRow.written_bytes),
             col(LedgerSegmentRow.zeroed_bytes),
             col(LedgerSegmentRow.written),
-        ).where(col(LedgerSegmentRow.plan_id) == plan_id)
-    )
-    return {
-        index: SegmentRecord(index, examined, different, written, zeroed, decode(extents))
-        for index, examined, different, written, zeroed, extents in rows
-    }
-
-
-def _written(session: Session, disk_id: str) -> tuple[Extent, ...]:
-    plan_ids = session.exec(
-        select(LedgerPlanRow.plan_id).where(LedgerPlanRow.disk_id == disk_id)
-    ).all()
-    merged: list[Extent] = []
-    for extent in heapq.merge(*(_written_in_order(session, plan_id) for plan_id in plan_ids)):
-        if merged and extent.offset <= merged[-1].end:
-            last = merged[-1]
-            merged[-1] = Extent(last.offset, max(last.end, extent.end) - last.offset)
-        elif extent.length:
-            merged.append(extent)
-    return tuple(merged)
-
-
-def _written_in_order(session: Session, plan_id: str) -> Iterator[Extent]:
-    rows = session.connection().execute(
-        select_columns(col(LedgerSegmentRow.written))
-        .where(col(LedgerSegmentRow.plan_id) == plan_id)
+        )
+        .where(col(LedgerSegmentRow.plan_id) == plan_id, col(LedgerSegmentRow.segment_no) >= first)
         .order_by(col(LedgerSegmentRow.segment_no))
+        .limit(PAGE_ROWS)
     )
-    for (coded,) in rows:
-        yield from decode(coded)
+    return [
+        SegmentRecord(index, examined, different, written, zeroed, decode(extents))
+        for index, examined, different, written, zeroed, extents in rows
+    ]
+
+
+def _plan_ids(session: Session, disk_id: str) -> Sequence[str]:
+    return session.exec(select(LedgerPlanRow.plan_id).where(LedgerPlanRow.disk_id == disk_id)).all()
+
+
+def _joined(extents: Iterator[Extent]) -> Iterator[Extent]:
+    """Touching and overlapping ones as one; they come in order."""
+    start = end = 0
+    for extent in extents:
+        if extent.offset > end:
+            if end > start:
+                yield Extent(start, end - start)
+            start = extent.offset
+        end = max(end, extent.end)
+    if end > start:
+        yield Extent(start, end - start)

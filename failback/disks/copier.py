@@ -170,18 +170,20 @@ class _Copy:
         self._chunk_bytes = max(limit // BLOCK_BYTES, 1) * BLOCK_BYTES
         self._buffers = Buffers(options.budget, self._chunk_bytes, options.window)
         finished = ledger.finished()
-        work = [item for item in segments(ledger.plan) if item[0] not in finished]
+        # One by one, never as a list: the largest disks have a million segments.
+        work = (item for item in segments(ledger.plan) if item[0] not in finished)
         self._holes = Holes(
             self._requests,
             source,
             target,
-            iter(work),
+            work,
             enabled=options.skip_holes,
             ask_target=not options.full,
         )
-        todo = sum(total_bytes(extents) for _, extents in work)
-        total = total_bytes(plan_extents(ledger.plan))
-        self._progress = CopyProgress(total_bytes=total, resumed_bytes=total - todo)
+        self._progress = CopyProgress(
+            total_bytes=total_bytes(plan_extents(ledger.plan)),
+            resumed_bytes=ledger.totals().examined_bytes,
+        )
         self._chunks = self._all_chunks()
         self._next: tuple[_Segment, Extent, Action] | None = None
         self._exhausted = False

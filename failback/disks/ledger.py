@@ -6,7 +6,7 @@ makes the segment finished. A crash in between costs a repeated comparison, neve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +24,60 @@ class SegmentRecord:
     zeroed_bytes: int
     written: tuple[Extent, ...]
     """Extents that were written or zeroed, merged, absolute offsets: verify reads them again."""
+
+
+class SegmentSet(Set[int]):
+    """A set of segment numbers, a bit for each: a million of them take 128 KiB."""
+
+    def __init__(self, indices: Iterable[int] = ()) -> None:
+        self._bits = bytearray()
+        self._count = 0
+        for index in indices:
+            self.add(index)
+
+    def add(self, index: int) -> None:
+        place, bit = index >> 3, 1 << (index & 7)
+        if place >= len(self._bits):
+            self._bits.extend(bytes(place + 1 - len(self._bits)))
+        if not self._bits[place] & bit:
+            self._bits[place] |= bit
+            self._count += 1
+
+    def __contains__(self, index: object) -> bool:
+        if not isinstance(index, int) or not 0 <= index >> 3 < len(self._bits):
+            return False
+        return bool(self._bits[index >> 3] & 1 << (index & 7))
+
+    def __iter__(self) -> Iterator[int]:
+        for place, bits in enumerate(self._bits):
+            if bits:
+                yield from (place * 8 + bit for bit in range(8) if bits & 1 << bit)
+
+    def __len__(self) -> int:
+        return self._count
+
+
+@dataclass(frozen=True)
+class SegmentTotals:
+    """Sums over the finished segments of a pass; all but the first in bytes."""
+
+    segments: int = 0
+    examined_bytes: int = 0
+    different_bytes: int = 0
+    written_bytes: int = 0
+    zeroed_bytes: int = 0
+
+
+def total(records: Iterable[SegmentRecord]) -> SegmentTotals:
+    """The sums of these records."""
+    count = examined = different = written = zeroed = 0
+    for record in records:
+        count += 1
+        examined += record.examined_bytes
+        different += record.different_bytes
+        written += record.written_bytes
+        zeroed += record.zeroed_bytes
+    return SegmentTotals(count, examined, different, written, zeroed)
 
 
 @dataclass(frozen=True)
@@ -44,8 +98,16 @@ class PassLedger(Protocol):
     @property
     def plan(self) -> TransferPlan: ...
 
-    def finished(self) -> Mapping[int, SegmentRecord]:
-        """Segments that are equal and flushed, by index."""
+    def finished(self) -> Set[int]:
+        """Segments that are equal and flushed. Only their numbers: a disk may have a million."""
+        ...
+
+    def totals(self) -> SegmentTotals:
+        """Counters of the finished segments, whichever attempt finished them."""
+        ...
+
+    def records(self) -> Iterator[SegmentRecord]:
+        """What was done in the finished segments, in their order, fetched as it is asked for."""
         ...
 
     def commit(self, records: Sequence[SegmentRecord]) -> None:
@@ -74,6 +136,7 @@ class LedgerStore(Protocol):
         """Take the pass over: from now on every other holder's commit raises LeaseLost."""
         ...
 
-    def written(self, disk_id: str) -> tuple[Extent, ...]:
-        """Union of the written extents of all passes of this disk, merged and sorted."""
+    def written(self, disk_id: str) -> Iterator[Extent]:
+        """Union of the written extents of all passes of this disk, merged and sorted, fetched as
+        it is asked for."""
         ...

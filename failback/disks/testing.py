@@ -8,12 +8,18 @@ from __future__ import annotations
 
 import errno as errnos
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 
 from failback.disks.blockio import Answer
 from failback.disks.faults import Op
-from failback.disks.ledger import LedgerIdentity, SegmentRecord
+from failback.disks.ledger import (
+    LedgerIdentity,
+    SegmentRecord,
+    SegmentSet,
+    SegmentTotals,
+    total,
+)
 from failback.disks.plan import Extent, TransferPlan, subtract, union
 from failback.errors import DiskUnavailable, LeaseLost, StateConflict
 
@@ -246,13 +252,15 @@ class MemoryLedgerStore:
         stored.opened += 1
         return MemoryPassLedger(self, plan_id, stored)
 
-    def written(self, disk_id: str) -> tuple[Extent, ...]:
-        return union(
-            *(
-                record.written
-                for stored in self._plans.values()
-                if stored.disk_id == disk_id
-                for record in stored.finished.values()
+    def written(self, disk_id: str) -> Iterator[Extent]:
+        return iter(
+            union(
+                *(
+                    record.written
+                    for stored in self._plans.values()
+                    if stored.disk_id == disk_id
+                    for record in stored.finished.values()
+                )
             )
         )
 
@@ -274,8 +282,14 @@ class MemoryPassLedger:
     def plan(self) -> TransferPlan:
         return self._stored.plan
 
-    def finished(self) -> Mapping[int, SegmentRecord]:
-        return dict(self._stored.finished)
+    def finished(self) -> Set[int]:
+        return SegmentSet(self._stored.finished)
+
+    def totals(self) -> SegmentTotals:
+        return total(self._stored.finished.values())
+
+    def records(self) -> Iterator[SegmentRecord]:
+        return (record for _, record in sorted(self._stored.finished.items()))
 
     def commit(self, records: Sequence[SegmentRecord]) -> None:
         self._demand_held()

@@ -12,7 +12,7 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from failback.disks.blockio import BlockIO
 from failback.disks.copier import CopyOptions, copy
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence
-from failback.disks.ledger import SegmentRecord
+from failback.disks.ledger import SegmentRecord, SegmentSet, SegmentTotals, total
 from failback.disks.opening import NBDKIT, open_disk
 from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan
 from failback.disks.progress import CopyProgress
@@ -106,14 +106,18 @@ class FileLedger:
         with self._state() as state:
             state["opened"] = self._opened = state.get("opened", 0) + 1
 
-    def finished(self) -> Mapping[int, SegmentRecord]:
+    def finished(self) -> SegmentSet:
+        return SegmentSet(record.index for record in self.records())
+
+    def totals(self) -> SegmentTotals:
+        return total(self.records())
+
+    def records(self) -> Iterator[SegmentRecord]:
         with self._state() as state:
-            return {
-                int(index): SegmentRecord(
-                    **{**record, "written": tuple(Extent(**one) for one in record["written"])}
-                )
-                for index, record in state.get("finished", {}).items()
-            }
+            found = state.get("finished", {}).values()
+        for record in sorted(found, key=lambda record: int(record["index"])):
+            extents = tuple(Extent(**one) for one in record["written"])
+            yield SegmentRecord(**{**record, "written": extents})
 
     def commit(self, records: Sequence[SegmentRecord]) -> None:
         with self._state(held=True) as state:

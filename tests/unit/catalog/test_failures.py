@@ -105,7 +105,7 @@ def test_a_full_ledger_finishes_no_segment_of_the_commit(file_catalog: Catalog, 
     with pytest.raises(CatalogUnavailable, match="cannot grow"):
         held.commit([SegmentRecord(n, 1, 1, 1, 0, written) for n in range(200)])
 
-    assert held.finished() == {}
+    assert held.finished() == set()
 
 
 def test_a_deleted_catalog_is_unavailable(file_catalog: Catalog, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 import pytest
 from hypothesis import given, settings
@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from failback.catalog.extents import decode, encode
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
-from failback.disks.ledger import LedgerIdentity, LedgerStore, SegmentRecord
+from failback.disks.ledger import (
+    LedgerIdentity,
+    LedgerStore,
+    SegmentRecord,
+    SegmentSet,
+    SegmentTotals,
+    total,
+)
 from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan, merge
 from failback.errors import LeaseLost, StateConflict
 
@@ -44,7 +51,9 @@ def test_committed_segments_are_found_by_the_next_attempt(ledger: LedgerStore) -
     again = ledger.open("p", "two")
 
     assert again.plan == PLAN
-    assert again.finished() == {record.index: record for record in records}
+    assert list(again.records()) == sorted(records, key=lambda record: record.index)
+    assert again.finished() == {0, 3, 7}
+    assert again.totals() == total(records)
 
 
 def test_areas_come_back_as_they_were_saved(ledger: LedgerStore) -> None:
@@ -63,7 +72,7 @@ def test_a_segment_committed_again_replaces_itself(ledger: LedgerStore) -> None:
 
     held.commit([segment(1, at(1)), segment(2)])
 
-    assert held.finished() == {1: segment(1, at(1)), 2: segment(2)}
+    assert list(held.records()) == [segment(1, at(1)), segment(2)]
 
 
 def test_a_fenced_attempt_records_nothing(ledger: LedgerStore) -> None:
@@ -76,7 +85,8 @@ def test_a_fenced_attempt_records_nothing(ledger: LedgerStore) -> None:
     with pytest.raises(LeaseLost):
         old.complete()
 
-    assert new.finished() == {}
+    assert new.finished() == set()
+    assert new.totals() == SegmentTotals()
     new.commit([segment(0)])
     new.complete()
 
@@ -90,7 +100,7 @@ def test_many_segments_are_committed_at_once(ledger: LedgerStore) -> None:
     held.commit([])
 
     assert len(held.finished()) == 1200
-    assert ledger.written("disk") == (Extent(0, 1200 * SEGMENT),)
+    assert tuple(ledger.written("disk")) == (Extent(0, 1200 * SEGMENT),)
 
 
 def test_the_same_plan_saved_again_keeps_everything(catalog: Catalog) -> None:
@@ -134,9 +144,9 @@ def test_another_plan_forgets_the_segments_and_fences_their_writer(
     with pytest.raises(LeaseLost):
         old.commit([segment(1)])
     new = ledger.open("p", "two")
-    assert (new.plan, new.finished()) == (plan, {})
+    assert (new.plan, new.finished()) == (plan, set())
     assert not ledger.is_complete("p")
-    assert ledger.written("disk") == ()
+    assert not list(ledger.written("disk"))
 
 
 def test_written_is_the_union_of_all_passes_of_one_disk(ledger: LedgerStore) -> None:
@@ -150,8 +160,8 @@ def test_written_is_the_union_of_all_passes_of_one_disk(ledger: LedgerStore) -> 
             [segment(extent.offset // SEGMENT, extent) for extent in extents]
         )
 
-    assert ledger.written("disk") == (at(0, 2), at(5, 5))
-    assert ledger.written("never written") == ()
+    assert tuple(ledger.written("disk")) == (at(0, 2), at(5, 5))
+    assert not list(ledger.written("never written"))
 
 
 def test_a_plan_that_was_never_saved_cannot_be_opened(ledger: LedgerStore) -> None:
@@ -195,3 +205,25 @@ def test_changed_blocks_all_over_a_64_tib_disk_take_few_bytes() -> None:
 
     assert len(coded) < 5 * len(areas)
     assert decode(coded) == merge(areas)
+
+
+@given(st.sets(st.integers(0, 5000)))
+def test_a_set_of_segments_is_a_set(numbers: set[int]) -> None:
+    found: Set[int] = SegmentSet(numbers)
+
+    assert found == numbers
+    assert list(found) == sorted(numbers)
+    assert len(found) == len(numbers)
+    assert all((number in found) == (number in numbers) for number in range(-9, 5010))
+
+
+def test_pages_of_a_pass_are_read_as_they_are_asked_for(ledger: LedgerStore) -> None:
+    ledger.save("p", "disk", IDENTITY, TransferPlan(4000 * SEGMENT, SEGMENT))
+    ledger.save("q", "disk", IDENTITY, TransferPlan(4000 * SEGMENT, SEGMENT))
+    held, other = ledger.open("p", "one"), ledger.open("q", "one")
+    held.commit([segment(index, at(index)) for index in range(0, 2500, 2)])
+    other.commit([segment(index, at(index, 4)) for index in range(1, 2500, 2)])
+
+    assert [record.index for record in held.records()] == list(range(0, 2500, 2))
+    expected = merge(at(index, 1 + index % 2 * 3) for index in range(2500))
+    assert tuple(ledger.written("disk")) == expected

@@ -128,7 +128,7 @@ def test_areas_become_equal_and_nothing_else_is_written(
     assert progress.written_bytes + progress.zeroed_bytes == progress.different_bytes
     assert progress.examined_bytes == progress.total_bytes == total_bytes(plan_extents(plan))
     assert set(ledger.finished()) == {index for index, _ in segments(plan)}
-    assert merge(e for r in ledger.finished().values() for e in r.written) == merge(different)
+    assert merge(e for r in ledger.records() for e in r.written) == merge(different)
 
 
 def test_zero_blocks_are_zeroed_and_shared_holes_are_not_read() -> None:
@@ -276,7 +276,7 @@ def test_errors_are_typed_and_carry_the_offset(
 
     assert caught.value.evidence.get("offset") == offset
     assert str(caught.value).count(".") >= 2
-    assert ledger.finished() == {}
+    assert ledger.finished() == set()
 
 
 @pytest.mark.parametrize("op", [Op.READ, Op.WRITE, Op.ZERO])
@@ -395,7 +395,7 @@ def test_a_stop_is_not_held_up_by_a_disk_that_does_not_answer() -> None:
         )
 
     assert time.monotonic() - began < 2
-    assert ledger.finished() == {}
+    assert ledger.finished() == set()
 
 
 @pytest.mark.parametrize(
@@ -422,7 +422,7 @@ def test_a_failure_while_stopping_does_not_hide_the_stop(
         )
 
     assert isinstance(caught.value.__cause__, grace_error)
-    assert ledger.finished() == {}
+    assert ledger.finished() == set()
 
 
 @settings(deadline=None, max_examples=60)
@@ -505,7 +505,7 @@ def test_a_commit_that_fails_ends_the_copy(error: FailbackError) -> None:
     with pytest.raises(type(error)):
         run(MemoryDisk(MemoryVolume(b"x" * B)), MemoryDisk(MemoryVolume(b"y" * B)), ledger)
 
-    assert ledger.finished() == {}
+    assert ledger.finished() == set()
     assert not store.is_complete("plan")
 
 

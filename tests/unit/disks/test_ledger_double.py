@@ -37,7 +37,7 @@ def test_the_same_plan_keeps_its_segments_and_any_other_forgets_them(
     ):
         store.open("p", "a").commit([record(0)])
         store.save("p", "disk", identity, plan)
-        assert store.open("p", "a").finished() == {}
+        assert store.open("p", "a").finished() == set()
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_only_the_newest_holder_may_record(
     with pytest.raises(LeaseLost):
         act(old)
 
-    assert store.open("p", "b").finished() == {}
+    assert store.open("p", "b").finished() == set()
     assert not store.is_complete("p")
 
 
@@ -67,7 +67,7 @@ def test_written_is_the_union_over_all_passes_of_a_disk(store: MemoryLedgerStore
     store.open("q", "a").commit([record(0, Extent(5, 10))])
     store.open("r", "a").commit([record(0, Extent(700, 10))])
 
-    assert store.written("disk") == (Extent(0, 15), Extent(50, 5))
+    assert tuple(store.written("disk")) == (Extent(0, 15), Extent(50, 5))
 
 
 def test_an_unknown_plan_is_a_state_conflict(store: MemoryLedgerStore) -> None:
