@@ -13,7 +13,7 @@ ENSURE := $(PYTHON) tools/ensure.py
 VENV := .venv/bin/python
 TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks containers tools tests)
 
-.PHONY: help setup venv demo test lint format lock clean
+.PHONY: help setup venv demo test soak lint format lock clean
 
 help: ## Show this.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | while IFS= read -r line; do \
@@ -32,6 +32,9 @@ demo: setup ## Fail a practice site back, with everything on this machine (DEMO=
 # One process: the tests share one Temporal server, and splitting them over two cores gains nothing.
 test: setup ## Run the tests (ARGS='...' for pytest).
 	@$(VENV) -m pytest $(ARGS)
+
+soak: setup ## Run the long proofs that `make test` leaves out (ARGS='...' for pytest).
+	@$(VENV) -m pytest -m soak $(ARGS)
 
 lint: venv ## Check style and types of the Python code and of the practice site's Go code.
 	@$(VENV) -m ruff check .
