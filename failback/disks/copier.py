@@ -45,6 +45,8 @@ class CopyOptions:
     """Shared by all copies of a worker; None limits this copy by its window alone."""
     flush_interval_s: float = 2.0
     flush_bytes: int = GIB
+    report_interval_s: float | None = None
+    """None: the flush interval."""
     stall_timeout_s: float = 120.0
     check_interval_s: float = 0.25
     stop_grace_s: float = 2.0
@@ -71,7 +73,7 @@ def copy(
     """Examine every unfinished segment of the ledger's plan and write what differs.
 
     Returns the final progress, after `ledger.complete()`. `report` is called after every commit and
-    at least every flush interval. `check` is called at least twice a second and before each batch
+    at least every report interval. `check` is called at least twice a second and before each batch
     of writes. When it raises Stopped, writes under way are finished, flushed and committed and
     Stopped is raised again; when it raises LeaseLost, nothing more is submitted.
 
@@ -190,6 +192,7 @@ class _Copy:
         self._settled: list[_Segment] = []
         self._flushing: list[_Segment] = []
         self._flushed_at = self._reported_at = clock()
+        self._report_interval_s = options.report_interval_s or options.flush_interval_s
         self._rate = Rate(self._flushed_at)
 
     def run(self) -> CopyProgress:
@@ -331,7 +334,7 @@ class _Copy:
         now = self._clock()
         if self._settled and not self._flushing and self._flush_due(now):
             self._flush()
-        elif now - self._reported_at >= self._options.flush_interval_s:
+        elif now - self._reported_at >= self._report_interval_s:
             self._tell()
 
     def _flush_due(self, now: float) -> bool:
