@@ -61,6 +61,11 @@ class SqlLedgerStore:
             )
         )
 
+    def forget(self, plan_id: str) -> None:
+        """Remove a plan and its segments; success also where there is none. Who has it open loses
+        it (LeaseLost)."""
+        self._database.write(_forget, plan_id)
+
     def written(self, disk_id: str) -> Iterator[Extent]:
         """Union of the written extents of all passes of this disk, merged and sorted.
 
@@ -173,6 +178,13 @@ def _open(session: Session, plan_id: str, owner: str) -> tuple[TransferPlan, int
     row.epoch, row.owner = row.epoch + 1, owner
     areas = None if row.areas is None else decode(row.areas)
     return TransferPlan(row.capacity_bytes, row.segment_bytes, areas), row.epoch
+
+
+def _forget(session: Session, plan_id: str) -> None:
+    # The plan's row first: a commit that comes now waits for this transaction, and finds none.
+    _locked(session, plan_id)
+    session.exec(delete(LedgerSegmentRow).where(col(LedgerSegmentRow.plan_id) == plan_id))
+    session.exec(delete(LedgerPlanRow).where(col(LedgerPlanRow.plan_id) == plan_id))
 
 
 def _fence(session: Session, plan_id: str, epoch: int, **values: datetime) -> None:
