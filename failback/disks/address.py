@@ -1,4 +1,4 @@
-"""NBD addresses as people write them, and connections to them.
+"""NBD addresses as people write them, and what they stand for.
 
 nbd://host[:port]/export          nbd+unix:///export?socket=/path
 nbds://host[:port]/export         nbds+unix:///export?socket=/path     the same over TLS
@@ -7,13 +7,12 @@ nbds://host[:port]/export         nbds+unix:///export?socket=/path     the same 
 from __future__ import annotations
 
 import re
-import socket
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from failback.disks.nbd import NbdDisk
-from failback.errors import DiskUnavailable, SettingsInvalid
+from failback.disks.nbd import NbdDisk, connect
+from failback.errors import SettingsInvalid
 
 DEFAULT_PORT = 10809
 _FORMS = "Write it as nbd://host:port/export or nbd+unix:///export?socket=/path."
@@ -81,27 +80,6 @@ def parse_address(text: str) -> NbdAddress:
     return NbdAddress(host=parts.hostname, port=port, export=export, secure=secure)
 
 
-def connect(address: NbdAddress, name: str, timeout_s: float = 10.0) -> socket.socket:
-    """A connected stream socket, before any word of NBD or TLS; DiskUnavailable."""
-    try:
-        if not address.socket_path:
-            return socket.create_connection((address.host, address.port), timeout_s)
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            made.settimeout(timeout_s)
-            made.connect(address.socket_path)
-        except BaseException:
-            made.close()
-            raise
-        return made
-    except OSError as error:
-        why = "no answer in time" if isinstance(error, TimeoutError) else error.strerror or error
-        raise DiskUnavailable(
-            f"The NBD server of {name} cannot be reached ({why}).",
-            "Start the server, or correct the address.",
-        ) from error
-
-
 def open_address(
     address: NbdAddress,
     *,
@@ -120,8 +98,9 @@ def open_address(
             f"{name} asks for TLS, which this version does not speak.",
             "Use nbd:// through a tunnel.",
         )
+    where = address.socket_path or (address.host, address.port)
     return NbdDisk(
-        connect(address, name, connect_timeout_s),
+        connect(where, name, timeout_s=connect_timeout_s),
         name,
         writable=writable,
         export_name=address.export,

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from failback.disks import supervisor
 from failback.disks.blockio import Check, Clock, Sleep
@@ -32,6 +32,19 @@ RENEW_S = 1.0
 """No need to say more often that one lives, and to look whether the exporter does."""
 
 _KEPT_ENVIRONMENT = ("PATH", "TMPDIR", "LANG", "LC_ALL")
+
+
+class Command(Protocol):
+    """A program that serves one disk by NBD over its standard input, for one connection."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables beside the few that every exporter gets."""
+        ...
+
+    def argv(self, path: Path, *, writable: bool) -> list[str]:
+        """Seen by everybody on the host, so no secrets."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -194,7 +207,7 @@ def start_exporter(
     fence: Fence | None,
     lease_s: float,
     check: Check,
-    command: NbdkitCommand,
+    command: Command,
     timeout_s: float = 10.0,
     clock: Clock = time.monotonic,
     sleep: Sleep = time.sleep,

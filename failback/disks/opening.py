@@ -9,15 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from failback.disks.blockio import BlockIO, Check, Clock, Sleep
-from failback.disks.exporter import NbdkitCommand, start_exporter
+from failback.disks.exporter import Command, NbdkitCommand, start_exporter
 from failback.disks.fence import Fence
+from failback.disks.file import FileDisk
 from failback.disks.nbd import NbdDisk
+from failback.disks.split import SplitDisk
+from failback.disks.writer import WriterCommand
 from failback.errors import DiskFlushFailed, DiskUnavailable
 
 LEASE_S = 15.0
 """Shorter than a transfer's heartbeat timeout, longer than any single wait between two checks."""
 
 NBDKIT = NbdkitCommand()
+WRITER = WriterCommand()
 
 
 @contextmanager
@@ -29,7 +33,7 @@ def open_disk(
     check: Check,
     name: str = "",
     lease_s: float = LEASE_S,
-    command: NbdkitCommand = NBDKIT,
+    command: Command = NBDKIT,
     connect_timeout_s: float = 10.0,
     io_timeout_s: float = 120.0,
     clock: Clock = time.monotonic,
@@ -72,7 +76,8 @@ def open_disk(
             io_timeout_s=io_timeout_s,
         )
         if writable and fence is not None and fence.doubt_path.exists():
-            _forget_cached(path)
+            if path.exists():  # elsewhere the cache is not ours
+                _forget_cached(path)
             fence.doubt_path.unlink()
         yield disk, exporter.renew
     except DiskFlushFailed:
@@ -91,6 +96,49 @@ def open_disk(
         if disk is not None:
             disk.close()
         exporter.close()
+
+
+@contextmanager
+def open_local(
+    path: Path,
+    *,
+    writable: bool,
+    fence: Fence | None,
+    check: Check,
+    name: str = "",
+    lease_s: float = LEASE_S,
+    command: Command = WRITER,
+    connect_timeout_s: float = 10.0,
+    io_timeout_s: float = 120.0,
+    clock: Clock = time.monotonic,
+    sleep: Sleep = time.sleep,
+) -> Iterator[tuple[BlockIO, Callable[[], None]]]:
+    """Like `open_disk`, but the mover reads the file or block device itself.
+
+    Only reads: what changes the disk goes to a process that a supervisor can kill (see writer.py),
+    so a mover that wakes up late changes nothing here either."""
+    name = name or str(path)
+    reader = FileDisk(path, name, writable=False)
+    try:
+        if not writable:
+            yield reader, lambda: None
+            return
+        with open_disk(
+            path,
+            writable=True,
+            fence=fence,
+            check=check,
+            name=name,
+            lease_s=lease_s,
+            command=command,
+            connect_timeout_s=connect_timeout_s,
+            io_timeout_s=io_timeout_s,
+            clock=clock,
+            sleep=sleep,
+        ) as (writer, renew):
+            yield SplitDisk(reader, writer), renew
+    finally:
+        reader.close()
 
 
 def _forget_cached(path: Path) -> None:

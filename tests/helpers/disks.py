@@ -21,10 +21,10 @@ from typing import Any
 from failback.disks import supervisor
 from failback.disks.blockio import BlockIO
 from failback.disks.copier import CopyOptions, copy
-from failback.disks.exporter import NbdkitCommand
+from failback.disks.exporter import Command
 from failback.disks.fence import Fence
 from failback.disks.ledger import SegmentRecord, SegmentSet, SegmentTotals, total
-from failback.disks.opening import NBDKIT, open_disk
+from failback.disks.opening import NBDKIT, WRITER, open_disk, open_local
 from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan
 from failback.disks.progress import CopyProgress
 from failback.disks.throttle import Throttle
@@ -153,6 +153,8 @@ class Site:
     root: Path
     size: int
     segment_bytes: int = 256 * KIB
+    kind: str = "flat"
+    """How the disks are opened: `flat` through exporters, `file` by the mover itself."""
 
     @property
     def source(self) -> Path:
@@ -186,7 +188,7 @@ class Site:
         owner: str = "test",
         lease_s: float = 10.0,
         options: CopyOptions = QUICK,
-        command: NbdkitCommand = NBDKIT,
+        command: Command | None = None,
         wrap: Callable[[BlockIO], BlockIO] = lambda disk: disk,
         report: Callable[[CopyProgress], None] = no_report,
     ) -> CopyProgress:
@@ -197,15 +199,16 @@ class Site:
             for renew in renewals:
                 renew()
 
+        opener = open_local if self.kind == "file" else open_disk
         with (
-            open_disk(self.source, writable=False, fence=None, check=check, lease_s=lease_s) as src,
-            open_disk(
+            opener(self.source, writable=False, fence=None, check=check, lease_s=lease_s) as src,
+            opener(
                 self.target,
                 writable=True,
                 fence=self.fence(owner),
                 check=check,
                 lease_s=lease_s,
-                command=command,
+                command=command or (WRITER if self.kind == "file" else NBDKIT),
             ) as tgt,
         ):
             renewals += [src[1], tgt[1]]
@@ -230,6 +233,7 @@ def mover(site: Site, *, lease_s: float, bytes_s: float) -> Iterator[subprocess.
         "segment_bytes": site.segment_bytes,
         "lease_s": lease_s,
         "bytes_s": bytes_s,
+        "kind": site.kind,
     }
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.helpers.disks", json.dumps(order)], cwd=REPOSITORY
@@ -244,7 +248,7 @@ def mover(site: Site, *, lease_s: float, bytes_s: float) -> Iterator[subprocess.
 def main() -> int:
     """Exit 0 when the copy is complete, 3 when it ended with one of our errors."""
     order = json.loads(sys.argv[1])
-    site = Site(Path(order["root"]), order["size"], order["segment_bytes"])
+    site = Site(Path(order["root"]), order["size"], order["segment_bytes"], order["kind"])
     throttle = Throttle(order["bytes_s"], clock=time.monotonic, burst_s=0.02)
     options = CopyOptions(
         window=4, request_bytes=2 * BLOCK_BYTES, flush_interval_s=0.02, throttle=throttle

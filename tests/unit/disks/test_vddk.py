@@ -1,0 +1,104 @@
+"""The command line of the VDDK plugin, and that no secret is in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
+from failback.errors import SettingsInvalid
+
+SECRET = "s3cret, and $(more)"
+HEAD = [
+    "user=svc@vsphere.local",
+    "password=+/etc/failback/dr.password",
+    "thumbprint=AA:BB",
+    "vm=moref=vm-16",
+]
+SITE = VddkSite(
+    libdir=Path("/opt/vddk"),
+    server="vcenter.dr.example",
+    user="svc@vsphere.local",
+    password_file=Path("/etc/failback/dr.password"),
+    thumbprint="AA:BB",
+)
+COMMAND = VddkCommand(SITE, "vm-16", "[ds 1] web01/it's, odd.vmdk")
+PLAIN = ["libdir=/opt/vddk", "server=vcenter.dr.example", *HEAD]
+FILE = "file=[ds 1] web01/it's, odd.vmdk"
+
+
+@pytest.mark.parametrize(
+    ("site", "disk", "writable", "expected"),
+    [
+        ({}, {}, True, ["nbdkit", "--single", "vddk", *PLAIN, FILE]),
+        ({}, {}, False, ["nbdkit", "--single", "--readonly", "vddk", *PLAIN, FILE]),
+        (
+            {"port": 902},
+            {},
+            True,
+            ["nbdkit", "--single", "vddk", *PLAIN[:2], "port=902", *HEAD, FILE],
+        ),
+        (
+            {},
+            {"snapshot": "snapshot-7"},
+            False,
+            ["nbdkit", "--single", "--readonly", "vddk", *PLAIN, "snapshot=snapshot-7", FILE],
+        ),
+        (
+            {"transports": "hotadd:nbdssl", "compression": "skipz"},
+            {},
+            True,
+            [
+                *("nbdkit", "--single", "vddk", *PLAIN),
+                *("transports=hotadd:nbdssl", "compression=skipz", FILE),
+            ],
+        ),
+        (
+            {"plugin": "/opt/nbdkit-vddk-plugin.so", "program": "/opt/nbdkit"},
+            {},
+            True,
+            ["/opt/nbdkit", "--single", "/opt/nbdkit-vddk-plugin.so", *PLAIN, FILE],
+        ),
+    ],
+    ids=["writing", "reading", "port", "snapshot", "wan", "own plugin"],
+)
+def test_the_command_line(
+    site: dict[str, Any], disk: dict[str, Any], writable: bool, expected: list[str]
+) -> None:
+    command = replace(COMMAND, site=replace(SITE, **site), **disk)
+
+    assert command.argv(Path("unused"), writable=writable) == expected
+
+
+def test_no_secret_is_in_the_command_line_or_the_environment(tmp_path: Path) -> None:
+    password = tmp_path / "password"
+    password.write_text(SECRET)
+    command = replace(COMMAND, site=replace(SITE, password_file=password))
+
+    for writable in (True, False):
+        words = [*command.argv(Path("unused"), writable=writable), *command.environment.values()]
+        assert not [word for word in words if SECRET in word]
+        assert f"password=+{password}" in words
+
+
+def test_a_snapshot_is_never_written() -> None:
+    with pytest.raises(ValueError, match="never written"):
+        replace(COMMAND, snapshot="snapshot-7").argv(Path("unused"), writable=True)
+
+
+@pytest.mark.parametrize("moref", ["", "vm-1 libdir=/tmp", "../vm", "vm=1"])
+def test_only_references_are_put_into_the_command_line(moref: str) -> None:
+    for command in (replace(COMMAND, vm=moref), replace(COMMAND, snapshot=moref)):
+        with pytest.raises(SettingsInvalid):
+            command.argv(Path("unused"), writable=False)
+
+
+def test_a_library_that_is_not_there_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"libvixDiskLib\.so"):
+        require_vddk(replace(SITE, libdir=tmp_path))
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
+    require_vddk(replace(SITE, libdir=tmp_path))
