@@ -189,6 +189,10 @@ class _Copy:
         self._chunks = self._all_chunks()
         self._next: tuple[_Segment, Extent, Action] | None = None
         self._exhausted = False
+        capacity = ledger.plan.capacity_bytes
+        last = (capacity - 1) // BLOCK_BYTES * BLOCK_BYTES
+        self._end = Extent(last, capacity - last)
+        self._end_buffers = [memoryview(bytearray(self._end.length)) for _ in range(2)]
         self._settled: list[_Segment] = []
         self._flushing: list[_Segment] = []
         self._flushed_at = self._reported_at = clock()
@@ -347,9 +351,23 @@ class _Copy:
     def _flush(self) -> None:
         # Only what is settled now: a flush says nothing about writes that are still under way.
         self._flushing, self._settled = self._settled, []
-        self._requests.flush(self._target, self._flushed)
+        awaited = 3
 
-    def _flushed(self, _: Answer) -> None:
+        def answered(answer: Answer) -> None:
+            nonlocal awaited
+            awaited -= 1
+            if awaited == 0:
+                self._flushed()
+
+        # A file that was cut short under its exporter is told as a hole that reads as zeroes. So
+        # nothing counts that was learnt before both disks were seen to reach to their ends.
+        for disk in (self._source, self._target):
+            self._requests.read(
+                disk, self._end.offset, self._end_buffers[disk is self._source], answered
+            )
+        self._requests.flush(self._target, answered)
+
+    def _flushed(self) -> None:
         self._ledger.commit([segment.record() for segment in self._flushing])
         self._flushing = []
         self._flushed_at = self._clock()

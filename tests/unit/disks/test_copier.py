@@ -144,9 +144,10 @@ def test_zero_blocks_are_zeroed_and_shared_holes_are_not_read() -> None:
     def read(disk: MemoryDisk) -> tuple[Extent, ...]:
         return merge(Extent(o, n) for op, o, n in disk.done if op is Op.READ)
 
-    # What one side calls zeroes is read on the other side only.
-    assert read(source) == (Extent(4 * B, B),)
-    assert read(target) == (Extent(2 * B, 3 * B),)
+    # What one side calls zeroes is read on the other side only; the end is looked at for its size.
+    end = Extent(7 * B, B)
+    assert read(source) == (Extent(4 * B, B), end)
+    assert read(target) == (Extent(2 * B, 3 * B), end)
     assert progress.examined_bytes == 8 * B
 
 
@@ -169,7 +170,10 @@ def test_a_full_copy_reads_no_target_and_writes_whatever_is_not_known_to_be_zero
     )
 
     assert volume.content == volume.durable == original
-    assert not [done for done in target.done if done[0] in (Op.READ, Op.MAP)]
+    # But its end, to see that it is as long as it was.
+    end = (size - 1) // B * B
+    looks = {(Op.READ, end, size - end)}
+    assert {done for done in target.done if done[0] in (Op.READ, Op.MAP)} == looks
     zero = sum(min(B, size - at) for at in range(0, size, B) if not any(original[at : at + B]))
     assert progress.written_bytes == size - zero
     assert progress.zeroed_bytes == (0 if blank else zero)
@@ -552,3 +556,20 @@ def test_progress_tells_rate_and_time_left() -> None:
     assert reports[0].eta_s == pytest.approx(reports[0].remaining_bytes / reports[0].rate_bytes_s)
     assert [r.examined_bytes for r in reports] == sorted(r.examined_bytes for r in reports)
     assert reports[-1].eta_s == 0
+
+
+@pytest.mark.parametrize("cut", ["source", "target"])
+def test_nothing_counts_before_both_disks_are_seen_to_reach_to_their_ends(cut: str) -> None:
+    """The missing part of a file that was cut short is told as a hole that reads as zeroes."""
+
+    def disk(name: str) -> MemoryDisk:
+        missing = Fault(Op.READ, times=9, extent=Extent(7 * B, B))
+        faults = [missing] if name == cut else []
+        return MemoryDisk(MemoryVolume(bytes(8 * B)), faults=faults)
+
+    ledger = ledger_of(TransferPlan(8 * B, B))
+    with pytest.raises(DiskReadFailed) as caught:
+        run(disk("source"), disk("target"), ledger)
+
+    assert caught.value.evidence["offset"] == 7 * B
+    assert not ledger.finished()
