@@ -234,9 +234,9 @@ class NbdDisk:
 
     def _fail(self, error: DiskError) -> None:
         if error.evidence.get("offset") is None:
-            error.evidence["offset"] = min(
-                (request.offset for request in self._open.values()), default=None
-            )
+            # A flush has no place on the disk.
+            places = (one.offset for one in self._open.values() if one.op is not Op.FLUSH)
+            error.evidence["offset"] = min(places, default=None)
         self._failure = error
         self._outbox.clear()
         with contextlib.suppress(OSError):  # already down, which is what is wanted
