@@ -26,20 +26,40 @@ class Answer:
     """0 for success, else a Linux errno."""
     zeroes: tuple[Extent, ...] = ()
     """For a map request: what reads as zeroes for sure. May be incomplete, never too much."""
+    equal: bool = False
+    """For a comparison: both sides hold the same bytes."""
 
 
-class BlockIO(Protocol):
+class Answering(Protocol):
+    """Whatever answers requests."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+        ...
+
+    def poll(self, timeout_s: float) -> list[Answer]:
+        """Answers that have arrived; waits at most `timeout_s` for the first one."""
+        ...
+
+    def on_answer(self, wake: Callable[[], None]) -> None:
+        """Call `wake`, from any thread, whenever `poll(0)` has something to say, unless it moves
+        only while it is polled (see `interest`)."""
+        ...
+
+    def interest(self) -> tuple[int, int] | None:
+        """(file descriptor, events of select.poll) that make it worthwhile to poll again; None if
+        `on_answer` tells. Asked anew before each wait."""
+        ...
+
+
+class BlockIO(Answering, Protocol):
     """One connection to one disk. Used by one thread; offsets and lengths in bytes.
 
     A submitted buffer belongs to the disk until its answer has been polled. Requests may be
     answered, and take effect, in any order. A flush covers the writes whose answers arrived before
     it was submitted. Every method raises DiskUnavailable once the connection is lost.
     """
-
-    @property
-    def name(self) -> str:
-        """What the disk is called in messages."""
-        ...
 
     @property
     def capacity_bytes(self) -> int: ...
@@ -73,16 +93,6 @@ class BlockIO(Protocol):
         when the connection is lost and all earlier answers were taken."""
         ...
 
-    def on_answer(self, wake: Callable[[], None]) -> None:
-        """Call `wake`, from any thread, whenever `poll(0)` has something to say, unless the disk
-        moves only while it is polled (see `interest`)."""
-        ...
-
-    def interest(self) -> tuple[int, int] | None:
-        """(file descriptor, events of select.poll) that make it worthwhile to poll again; None if
-        `on_answer` tells. Asked anew before each wait."""
-        ...
-
     def close(self) -> None:
         """Let go of the connection and of every buffer; harmless twice. Flushes nothing."""
         ...
@@ -91,13 +101,13 @@ class BlockIO(Protocol):
 class Waiter:
     """Waits for answers of several disks at once."""
 
-    def __init__(self, *disks: BlockIO) -> None:
+    def __init__(self, *disks: Answering) -> None:
         self._disks = disks
         self._bell = _Bell()
         for disk in disks:
             disk.on_answer(self._bell.ring)
 
-    def poll(self, timeout_s: float) -> list[tuple[BlockIO, Answer]]:
+    def poll(self, timeout_s: float) -> list[tuple[Answering, Answer]]:
         """Answers of any disk; waits at most `timeout_s` for the first, also if none is due."""
         # Silenced before looking: an answer that arrives after the look rings again.
         self._bell.silence()
@@ -112,7 +122,7 @@ class Waiter:
             answers = self._look()
         return answers
 
-    def _look(self) -> list[tuple[BlockIO, Answer]]:
+    def _look(self) -> list[tuple[Answering, Answer]]:
         return [(disk, answer) for disk in self._disks for answer in disk.poll(0)]
 
 
@@ -130,11 +140,12 @@ class _Bell:
             os.eventfd_write(self.fd, 1)
 
     def silence(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self.fd)
-        # Only now: a ring before this line is not written, and needs no writing, because whoever
-        # rings has left the answer first and the caller looks for answers next.
-        self._rung = False
+        if self._rung:
+            with contextlib.suppress(BlockingIOError):  # it is being rung at this moment
+                os.eventfd_read(self.fd)
+            # Only now: a ring before this line is not written, and needs no writing, because
+            # whoever rings has left the answer first and the caller looks for answers next.
+            self._rung = False
 
     def __del__(self) -> None:
         os.close(self.fd)

@@ -20,6 +20,7 @@ class Op(StrEnum):
     """What was asked of the disk."""
 
     READ = "read"
+    COMPARE = "compare"
     WRITE = "write"
     ZERO = "zero"
     MAP = "map"

@@ -142,6 +142,10 @@ class FileDisk:
     def interest(self) -> None:
         """`on_answer` tells."""
 
+    def fileno(self) -> int:
+        """The open file; only to read from, and not after `close`."""
+        return self._fd
+
     def close(self) -> None:
         """Let go of the file; what was not begun is dropped, what hangs ends without us."""
         with self._lock:

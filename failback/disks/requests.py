@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from failback.disks.blockio import Answer, BlockIO, Check, Clock, Waiter
+from failback.disks.blockio import Answer, Answering, BlockIO, Check, Clock, Waiter
 from failback.disks.faults import Op, disk_error, worth_retrying
 from failback.disks.plan import Extent
+from failback.disks.together import Together
 from failback.errors import Stopped, TransferStalled
 
 Then = Callable[[Answer], None]
@@ -18,9 +19,9 @@ Then = Callable[[Answer], None]
 @dataclass(slots=True)
 class _Open:
     op: Op
-    disk: BlockIO
+    disk: Answering
     extent: Extent
-    view: memoryview | None
+    send: Callable[[int], None]
     then: Then
     retried: bool = False
 
@@ -37,7 +38,7 @@ class Requests:
 
     def __init__(
         self,
-        *disks: BlockIO,
+        *disks: Answering,
         check: Check,
         clock: Clock,
         stall_timeout_s: float,
@@ -50,7 +51,7 @@ class Requests:
         self._check_interval_s = check_interval_s
         self._tags = itertools.count(1)
         self._open: dict[int, _Open] = {}
-        self._answers: deque[tuple[BlockIO, Answer]] = deque()
+        self._answers: deque[tuple[Answering, Answer]] = deque()
         self._checked_at = self._answered_at = clock()
         self.winding_down = False
         """After Stopped: `check` may say it again without effect, so that writes can finish."""
@@ -65,19 +66,43 @@ class Requests:
         return sum(one.op.changes or one.op is Op.FLUSH for one in self._open.values())
 
     def read(self, disk: BlockIO, offset: int, view: memoryview, then: Then) -> None:
-        self._submit(_Open(Op.READ, disk, Extent(offset, view.nbytes), view, then))
+        def send(tag: int) -> None:
+            disk.submit_read(tag, offset, view)
+
+        self._submit(_Open(Op.READ, disk, Extent(offset, view.nbytes), send, then))
 
     def write(self, disk: BlockIO, offset: int, view: memoryview, then: Then) -> None:
-        self._submit(_Open(Op.WRITE, disk, Extent(offset, view.nbytes), view, then))
+        def send(tag: int) -> None:
+            disk.submit_write(tag, offset, view)
+
+        self._submit(_Open(Op.WRITE, disk, Extent(offset, view.nbytes), send, then))
 
     def zero(self, disk: BlockIO, extent: Extent, then: Then) -> None:
-        self._submit(_Open(Op.ZERO, disk, extent, None, then))
+        def send(tag: int) -> None:
+            disk.submit_zero(tag, extent.offset, extent.length)
+
+        self._submit(_Open(Op.ZERO, disk, extent, send, then))
 
     def map(self, disk: BlockIO, extent: Extent, then: Then) -> None:
-        self._submit(_Open(Op.MAP, disk, extent, None, then))
+        """An answer with an errno knows of no zeroes."""
+
+        def send(tag: int) -> None:
+            disk.submit_map(tag, extent.offset, extent.length)
+
+        self._submit(_Open(Op.MAP, disk, extent, send, then))
 
     def flush(self, disk: BlockIO, then: Then) -> None:
-        self._submit(_Open(Op.FLUSH, disk, Extent(0, 0), None, then))
+        self._submit(_Open(Op.FLUSH, disk, Extent(0, 0), disk.submit_flush, then))
+
+    def compare(
+        self, together: Together, offset: int, mine: memoryview, theirs: memoryview, then: Then
+    ) -> None:
+        """An answer with an errno tells nothing but that reading apart would tell more."""
+
+        def send(tag: int) -> None:
+            together.submit(tag, offset, mine, theirs)
+
+        self._submit(_Open(Op.COMPARE, together, Extent(offset, mine.nbytes), send, then))
 
     def check(self) -> None:
         """Call `check` now; Stopped passes without effect once winding down."""
@@ -110,25 +135,12 @@ class Requests:
             self._answered_at = self._clock()
         tag = next(self._tags)
         self._open[tag] = request
-        disk, extent = request.disk, request.extent
-        match request.op:
-            case Op.READ if request.view is not None:
-                disk.submit_read(tag, extent.offset, request.view)
-            case Op.WRITE if request.view is not None:
-                disk.submit_write(tag, extent.offset, request.view)
-            case Op.ZERO:
-                disk.submit_zero(tag, extent.offset, extent.length)
-            case Op.MAP:
-                disk.submit_map(tag, extent.offset, extent.length)
-            case _:
-                disk.submit_flush(tag)
+        request.send(tag)
 
     def _dispatch(self, answer: Answer) -> None:
         request = self._open.pop(answer.tag)
-        if answer.errno == 0:
+        if answer.errno == 0 or request.op in (Op.MAP, Op.COMPARE):
             request.then(answer)
-        elif request.op is Op.MAP:
-            request.then(Answer(answer.tag))  # no knowledge of holes: everything is read
         elif not request.retried and worth_retrying(request.op, answer.errno):
             request.retried = True
             self._submit(request)

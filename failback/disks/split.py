@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from failback.disks.blockio import Answer, BlockIO
+from failback.disks.file import FileDisk
 
 _TICK_S = 0.01
 
@@ -17,7 +18,7 @@ class SplitDisk:
     cache, or the writer answers only when readers see it.
     """
 
-    def __init__(self, reader: BlockIO, writer: BlockIO) -> None:
+    def __init__(self, reader: FileDisk, writer: BlockIO) -> None:
         if reader.capacity_bytes != writer.capacity_bytes:
             raise ValueError(
                 f"{reader.name} has {reader.capacity_bytes} bytes and {writer.capacity_bytes}"
@@ -61,6 +62,10 @@ class SplitDisk:
 
     def interest(self) -> tuple[int, int] | None:
         return self._writer.interest()
+
+    def fileno(self) -> int:
+        """The open file; only to read from."""
+        return self._reader.fileno()
 
     def close(self) -> None:
         self._writer.close()
