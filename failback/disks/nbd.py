@@ -24,6 +24,7 @@ from failback.disks.blockio import Answer
 from failback.disks.faults import Op
 from failback.disks.nbd_handshake import Handshake
 from failback.disks.nbd_replies import Pending, ReplyReader
+from failback.disks.tls import TlsClient, part
 from failback.errors import DiskError, DiskReadOnly, DiskUnavailable
 
 _COMMANDS = {
@@ -50,6 +51,7 @@ class NbdDisk:
         connect_timeout_s: for the whole handshake.
         io_timeout_s: how long a connection with open requests may move no byte at all, while
             somebody looks.
+        tls: demand TLS by STARTTLS, whatever the server would rather do.
     """
 
     def __init__(
@@ -61,17 +63,20 @@ class NbdDisk:
         export_name: str = "",
         connect_timeout_s: float = 10.0,
         io_timeout_s: float = 120.0,
+        tls: TlsClient | None = None,
     ) -> None:
         self.name = name
         self._sock = sock
         self._writable = writable
         self._io_timeout_s = io_timeout_s
+        handshake = Handshake(sock, name, connect_timeout_s, tls)
         try:
-            self._export = Handshake(sock, name, connect_timeout_s).negotiate(export_name.encode())
+            self._export = handshake.negotiate(export_name.encode())
+            self._sock = handshake.sock
             if writable:
                 self._demand_writable()
         except BaseException:
-            sock.close()
+            handshake.sock.close()
             raise
         self.capacity_bytes = self._export.capacity_bytes
         self.max_request_bytes = self._export.max_request_bytes
@@ -89,7 +94,7 @@ class NbdDisk:
         self._wanted = next(self._replies)
         """Where the next bytes of the server go."""
         self._moved_at = self._looked_at = time.monotonic()
-        _tune(sock)
+        _tune(self._sock)
 
     # --- BlockIO ---
 
@@ -304,6 +309,8 @@ class NbdDisk:
                 poller.register(self._sock.fileno(), select.POLLOUT)
                 poller.poll(left_s * 1000)
                 self._send()
+            if not self._outbox:
+                part(self._sock)
 
     def _broken(self, what: str, request: Pending | None = None) -> DiskUnavailable:
         return wire.broken(self.name, what, request.offset if request else None)

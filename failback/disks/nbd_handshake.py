@@ -6,10 +6,12 @@ Fixed newstyle with NBD_OPT_GO; a server that does not know GO is asked with EXP
 from __future__ import annotations
 
 import socket
+import ssl
 import time
 
 from failback.disks import nbd_wire as wire
-from failback.errors import DiskUnavailable
+from failback.disks.tls import TlsClient, refused
+from failback.errors import CertificateUntrusted, DiskUnavailable
 
 MAX_OPTION_REPLIES = 64
 """More answers to one option than any server has reason to send."""
@@ -22,16 +24,31 @@ class Handshake:
         sock: connected stream socket; its timeout is changed and left to the caller to set anew.
         name: what the disk is called in messages.
         timeout_s: for the whole negotiation: a server sending a byte a second does not hold us.
+        tls: turn the connection into a TLS one before anything is said about the disk; a server
+            that does not is refused, so nobody between can talk us out of it.
     """
 
-    def __init__(self, sock: socket.socket, name: str, timeout_s: float) -> None:
+    def __init__(
+        self, sock: socket.socket, name: str, timeout_s: float, tls: TlsClient | None = None
+    ) -> None:
         self._sock = sock
+        self._tls = tls
+        self._answered = tls is None
+        """Whether the server said anything since TLS began."""
         self._name = name
         self._deadline = time.monotonic() + timeout_s
 
+    @property
+    def sock(self) -> socket.socket:
+        """The connection; another object than the one given once TLS has begun."""
+        return self._sock
+
     def negotiate(self, export_name: bytes = b"") -> wire.Export:
-        """Raises DiskUnavailable when the server refuses, breaks the protocol or is too slow."""
+        """Raises DiskUnavailable when the server refuses, breaks the protocol or is too slow,
+        CertificateUntrusted when one side does not accept the other's certificate."""
         fixed, no_zeroes = self._greet()
+        if self._tls is not None:
+            self._start_tls(self._tls, fixed)
         structured, allocation = False, None
         if fixed:
             structured = self._ask(wire.OPT_STRUCTURED_REPLY) is not None
@@ -57,6 +74,16 @@ class Handshake:
         self._send(flags.to_bytes(4, "big"))
         return bool(flags & wire.SERVER_FIXED_NEWSTYLE), bool(flags & wire.SERVER_NO_ZEROES)
 
+    def _start_tls(self, tls: TlsClient, fixed: bool) -> None:
+        if not fixed or self._ask(wire.OPT_STARTTLS) is None:
+            raise DiskUnavailable(
+                f"The exporter of {self._name} does not speak TLS, which is required.",
+                "Turn TLS on in the server; the connection was dropped before anything was sent.",
+            )
+        # What follows is read from the TLS layer: nothing said before it counts any more.
+        self._sock = tls.wrap(self._sock, self._name, self._remaining())
+        self._answered = False
+
     def _ask(self, option: int, packed: bytes | None = None) -> list[tuple[int, bytes]] | None:
         """The (type, payload) replies before the acknowledgement; None if not supported."""
         self._send(packed or wire.pack_option(option))
@@ -73,6 +100,11 @@ class Handshake:
             if kind == wire.REP_ACK:
                 return replies
             if kind & wire.REP_ERROR:
+                if kind == wire.REP_ERR_TLS_REQD:
+                    raise DiskUnavailable(
+                        f"The exporter of {self._name} demands TLS.",
+                        "Name authority, certificate and key for this connection.",
+                    )
                 if option != wire.OPT_GO or kind == wire.REP_ERR_UNSUP:
                     return None
                 said = data[:200].decode("utf-8", "replace")
@@ -118,7 +150,7 @@ class Handshake:
         try:
             self._sock.sendall(data)
         except OSError as error:
-            raise self._broken(f"broke off the handshake ({_why(error)})") from error
+            raise self._broke_off(error) from error
 
     def _receive(self, length: int) -> bytes:
         data = bytearray()
@@ -127,10 +159,11 @@ class Handshake:
             try:
                 part = self._sock.recv(length - len(data))
             except OSError as error:
-                raise self._broken(f"broke off the handshake ({_why(error)})") from error
+                raise self._broke_off(error) from error
             if not part:
-                raise self._broken("closed the connection during the handshake")
+                raise self._broke_off(EOFError("it closed the connection"))
             data += part
+        self._answered = True
         return bytes(data)
 
     def _remaining(self) -> float:
@@ -139,9 +172,23 @@ class Handshake:
             raise self._broken("did not finish the handshake in time")
         return left
 
+    def _broke_off(self, error: OSError | EOFError) -> DiskUnavailable | CertificateUntrusted:
+        if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+            found = refused(self._name, error)
+            if isinstance(found, CertificateUntrusted):
+                return found
+        if not self._answered and not isinstance(error, TimeoutError):
+            # All that some servers do about a certificate; with TLS 1.3 our side was done before.
+            return DiskUnavailable(
+                f"The exporter of {self._name} hung up after the TLS handshake, as servers do that"
+                " do not accept a client's certificate.",
+                "Check that ours is there, is valid today and is of the authority it trusts.",
+            )
+        return self._broken(f"broke off the handshake ({_why(error)})")
+
     def _broken(self, what: str) -> DiskUnavailable:
         return wire.broken(self._name, what)
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError | EOFError) -> str:
     return "no answer in time" if isinstance(error, TimeoutError) else str(error)
