@@ -15,20 +15,11 @@ from failback.contracts.vm import DiskOpening
 from failback.disks.blockio import BlockIO
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence, prove_dead
-from failback.disks.flat import resolve_flat
-from failback.disks.opening import open_disk
+from failback.disks.kinds import DatastoreAccess
 from failback.disks.throttle import Throttle
 from failback.errors import SettingsInvalid
 
 Check = Callable[[], None]
-
-
-@dataclass(frozen=True)
-class DatastoreAccess:
-    """Where the mover sees the datastores of one site."""
-
-    datastores: Mapping[str, Path]
-    chain_members_complete: bool = False
 
 
 @dataclass(frozen=True)
@@ -51,16 +42,9 @@ class Disks:
     throttle: Throttle | None = None
     command: NbdkitCommand = field(default_factory=NbdkitCommand)
 
-    def resolve(self, site: str, file: str) -> Path:
-        """The flat file behind `[datastore] folder/name.vmdk`; the errors of resolve_flat."""
-        access = self.access.get(site)
-        if access is None:
-            raise SettingsInvalid(
-                f"The settings have no site {site!r}.", "Add it under [sites] with its datastores."
-            )
-        return resolve_flat(
-            access.datastores, file, chain_members_complete=access.chain_members_complete
-        )
+    def require(self, site: str, file: str) -> None:
+        """Raise now what opening a disk would raise for its name and the settings."""
+        self._access(site).require(file)
 
     @contextlib.contextmanager
     def open_pair(self, call: DiskCall, attempt: Attempt, *, writable: bool) -> Iterator[Pair]:
@@ -86,8 +70,10 @@ class Disks:
                 (call.source, False, f"replica disk {call.plan.address}"),
             ):
                 disk, renew = stack.enter_context(
-                    open_disk(
-                        self.resolve(opening.site, opening.file),
+                    self._access(opening.site).open(
+                        opening.file,
+                        vm=opening.vm_moref,
+                        snapshot=opening.snapshot,
                         writable=write,
                         fence=self.fence(opening, attempt.owner) if write else None,
                         check=check,
@@ -107,6 +93,14 @@ class Disks:
         the fence proves that every exporter that was started is dead."""
         self.catalog.take_lease(disk_lease(opening), attempt.owner, attempt.turn)
         prove_dead(self.fence(opening, attempt.owner), check=attempt.beat)
+
+    def _access(self, site: str) -> DatastoreAccess:
+        access = self.access.get(site)
+        if access is None:
+            raise SettingsInvalid(
+                f"The settings have no site {site!r}.", "Add it under [sites] with its datastores."
+            )
+        return access
 
     def fence(self, opening: DiskOpening, owner: str) -> Fence:
         """The fence of a disk: the same for every attempt, pass and run."""

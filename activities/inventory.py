@@ -112,7 +112,7 @@ class InventoryActivities:
             for disk in view.disks:
                 if disk.address in paired:
                     try:
-                        self.disks.resolve(view.identity.site, disk.file)
+                        self.disks.require(view.identity.site, disk.file)
                     except FailbackError as error:
                         unopenable[disk.file] = str(error)
         return replace(evidence, unopenable=unopenable)

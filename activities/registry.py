@@ -12,7 +12,7 @@ from typing import Any
 
 from activities.catalog import CatalogActivities
 from activities.difference import DifferenceActivities
-from activities.disks import DatastoreAccess, Disks
+from activities.disks import Disks
 from activities.edge import bind
 from activities.inventory import InventoryActivities
 from activities.power import PowerActivities
@@ -64,10 +64,7 @@ def build(settings: Settings) -> Activities:
     sites = VsphereSites([site.connection(name) for name, site in settings.sites.items()])
     bandwidth = settings.transfer.bandwidth_bytes_per_s
     throttle = Throttle(float(bandwidth) if bandwidth else None, clock=time.monotonic)
-    access = {
-        name: DatastoreAccess(site.datastores, site.chain_members_complete)
-        for name, site in settings.sites.items()
-    }
+    access = {name: site.access() for name, site in settings.sites.items()}
     tuning = settings.tuning()
     rooms = Rooms(
         sites=sites,

@@ -15,8 +15,6 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -25,14 +23,12 @@ from pydantic import (
 
 from failback import settings_check, settings_file
 from failback.contracts.plan import Tuning
+from failback.disks.kinds import DatastoreAccess, DiskKind
 from failback.disks.plan import BLOCK_BYTES, SEGMENT_BYTES
 from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
-
-
-def _from_file(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path.cwd())
-    return Path(folder, path.expanduser())
+from failback.settings_disks import NbdSettings, VddkSettings
+from failback.settings_types import Location, Section, from_file
 
 
 def _plain_url(url: str) -> str:
@@ -57,7 +53,7 @@ def _catalog_url(url: str, info: ValidationInfo) -> str:
     if kind.startswith("sqlite") and relative:
         if file in ("", ":memory:"):
             raise ValueError("names a database in memory, which nothing survives")
-        return f"{kind}:///{_from_file(Path(file), info)}"
+        return f"{kind}:///{from_file(Path(file), info)}"
     return url
 
 
@@ -73,19 +69,8 @@ def _blocks(number: int) -> int:
     return number
 
 
-Location = Annotated[Path, Field(strict=False), AfterValidator(_from_file)]
-"""A path; a relative one is relative to the settings file."""
-
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 Seconds = Annotated[float, Field(gt=0, le=7 * 24 * 3600)]
-
-
-class Section(BaseModel):
-    """A table of the file: nothing unknown, nothing converted, nothing changed later."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False
-    )
 
 
 class CatalogSettings(Section):
@@ -148,7 +133,29 @@ class SiteSettings(Section):
     inventory_root: str | None = Field(None, pattern=r"^/[^/]+(/[^/]+)*$")
     request_timeout_s: Seconds = 60.0
     chain_members_complete: bool = False
+    kind: DiskKind = "flat"
     datastores: dict[str, Location] = Field(default_factory=dict)
+    nbd: NbdSettings | None = None
+    vddk: VddkSettings | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        for kind, table in (("nbd", self.nbd), ("vddk", self.vddk)):
+            if (self.kind == kind) != (table is not None):
+                raise ValueError(f'must have a table {kind} if its kind is "{kind}", and only then')
+        return self
+
+    def access(self) -> DatastoreAccess:
+        """How movers reach the disks."""
+        host = urlsplit(self.url).hostname or ""
+        return DatastoreAccess(
+            datastores=self.datastores,
+            chain_members_complete=self.chain_members_complete,
+            kind=self.kind,
+            address=self.nbd.address if self.nbd else "",
+            tls_certificates=self.nbd.tls_dir if self.nbd else None,
+            vddk=self.vddk.of(host, self.username, self.password_file) if self.vddk else None,
+        )
 
     def connection(self, name: str) -> SiteConnection:
         """How to reach this site; SettingsInvalid when others may read its password file."""

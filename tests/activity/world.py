@@ -13,7 +13,7 @@ from typing import Any
 
 from temporalio.testing import ActivityEnvironment
 
-from activities.disks import DatastoreAccess, Disks
+from activities.disks import Disks
 from activities.registry import Rooms, control, mover
 from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
@@ -24,6 +24,7 @@ from failback.contracts.start import StartRequest
 from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState, ReplicaState, StepName
 from failback.disks.copier import CopyOptions
+from failback.disks.kinds import DatastoreAccess
 from failback.hypervisor.testing import FakeSite, FakeSites
 
 MIB = 1024 * 1024

@@ -158,6 +158,52 @@ def test_a_connection_carries_what_the_site_says(
     ) == expected
 
 
+VDDK = f"""
+kind = "vddk"
+vddk = {{ libdir = "vddk", thumbprint = "{":".join(["aB"] * 20)}", compression = "skipz" }}
+"""
+
+
+def test_the_way_to_the_disks_of_a_site(folder: Path) -> None:
+    assert load(folder, MINIMAL).sites["production"].access().kind == "flat"
+
+    nbd = (
+        load(
+            folder,
+            MINIMAL + 'kind = "nbd"\nnbd = { address = "nbds://h/{path}", tls_dir = "tls" }\n',
+        )
+        .sites["production"]
+        .access()
+    )
+    vddk = load(folder, MINIMAL + VDDK).sites["production"].access()
+
+    assert (nbd.kind, nbd.address, nbd.tls_certificates) == (
+        "nbd",
+        "nbds://h/{path}",
+        folder / "tls",
+    )
+    assert vddk.vddk
+    assert (vddk.vddk.server, vddk.vddk.user) == ("vcenter.example", "failback")
+    assert (vddk.vddk.libdir, vddk.vddk.password_file) == (folder / "vddk", folder / "password")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('kind = "ftp"', "sites.production.kind is wrong"),
+        ('kind = "nbd"', 'must have a table nbd if its kind is "nbd"'),
+        ('nbd = { address = "nbd://h/{path}" }', 'must have a table nbd if its kind is "nbd"'),
+        ('kind = "vddk"', 'must have a table vddk if its kind is "vddk"'),
+        ('kind = "nbd"\nnbd = { address = "nbd://h/x" }', "has no {path}"),
+        ('kind = "nbd"\nnbd = { address = "http://h/{path}" }', "is not an NBD address"),
+        (VDDK.replace("aB", "xy"), "is not a SHA-1 or SHA-256 thumbprint"),
+        (VDDK.replace("skipz", "bzip2"), "vddk.compression is wrong"),
+    ],
+)
+def test_a_way_that_is_incomplete_is_refused(folder: Path, text: str, says: str) -> None:
+    assert says in refused(folder, MINIMAL + text)
+
+
 def test_the_environment_goes_over_the_file(folder: Path) -> None:
     text = MINIMAL.replace("sites.production", 'sites."Site-1.a"')
 

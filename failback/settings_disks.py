@@ -1,0 +1,64 @@
+"""The tables that say how the disks of a site are reached."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from failback.disks.address import parse_address
+from failback.disks.vddk import VddkSite
+from failback.errors import SettingsInvalid
+from failback.settings_types import Location, Section
+
+
+def _address(text: str) -> str:
+    if "{path}" not in text:
+        raise ValueError("has no {path}, so it would be the same for every disk")
+    try:
+        parse_address(text.replace("{path}", "x").replace("{datastore}", "x"))
+    except SettingsInvalid:
+        raise ValueError(
+            "is not an NBD address such as nbd://host:10809/{datastore}/{path}"
+        ) from None
+    return text
+
+
+def _thumbprint(text: str) -> str:
+    if not re.fullmatch(r"(?i)[0-9a-f]{2}(:[0-9a-f]{2}){19}((:[0-9a-f]{2}){12})?", text):
+        raise ValueError("is not a SHA-1 or SHA-256 thumbprint with colons")
+    return text
+
+
+class NbdSettings(Section):
+    """An NBD server that serves the disks of a site."""
+
+    address: Annotated[str, AfterValidator(_address)]
+    tls_dir: Location | None = None
+
+
+class VddkSettings(Section):
+    """VMware's Virtual Disk Development Kit on the movers."""
+
+    libdir: Location
+    thumbprint: Annotated[str, AfterValidator(_thumbprint)]
+    port: int | None = Field(None, ge=1, le=65535)
+    transports: str = Field("", pattern=r"^([a-z]+(:[a-z]+)*)?$")
+    compression: Literal["none", "zlib", "fastlz", "skipz"] = "none"
+    plugin: str = Field("vddk", min_length=1)
+
+    def of(self, server: str, user: str, password_file: Path) -> VddkSite:
+        """The library on one server, with the account of the site."""
+        return VddkSite(
+            libdir=self.libdir,
+            server=server,
+            user=user,
+            password_file=password_file,
+            thumbprint=self.thumbprint,
+            port=self.port,
+            transports=self.transports,
+            compression=self.compression,
+            plugin=self.plugin,
+        )
