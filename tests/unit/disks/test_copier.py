@@ -261,11 +261,11 @@ def test_equal_disks_are_flushed_before_they_count_as_equal() -> None:
         ([Fault(Op.WRITE, errno.EROFS, extent=Extent(2 * B, 1))], False, DiskReadOnly, 2 * B),
         ([Fault(Op.ZERO, errno.ENOSPC)], False, DiskFull, 3 * B),
         ([Fault(Op.WRITE, errno.ESHUTDOWN, extent=Extent(B, 1))], False, DiskUnavailable, B),
-        ([Fault(Op.FLUSH)], False, DiskFlushFailed, None),
+        ([Fault(Op.FLUSH)], False, DiskFlushFailed, 0),
     ],
 )
 def test_errors_are_typed_and_carry_the_offset(
-    faults: Sequence[Fault], on_source: bool, expected: type[DiskError], offset: int | None
+    faults: Sequence[Fault], on_source: bool, expected: type[DiskError], offset: int
 ) -> None:
     source = MemoryVolume(b"x" * (3 * B) + bytes(B))
     ledger = ledger_of(TransferPlan(4 * B, B))
@@ -275,10 +275,10 @@ def test_errors_are_typed_and_carry_the_offset(
             MemoryDisk(source, faults=faults if on_source else ()),
             MemoryDisk(MemoryVolume(b"y" * (4 * B)), faults=() if on_source else faults),
             ledger,
-            options=replace(QUICK, request_bytes=B),
+            options=replace(QUICK, request_bytes=B, flush_interval_s=60),
         )
 
-    assert caught.value.evidence.get("offset") == offset
+    assert caught.value.evidence["offset"] == offset
     assert str(caught.value).count(".") >= 2
     assert ledger.finished() == set()
 
