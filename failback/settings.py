@@ -153,7 +153,7 @@ class SiteSettings(Section):
             chain_members_complete=self.chain_members_complete,
             kind=self.kind,
             address=self.nbd.address if self.nbd else "",
-            tls_certificates=self.nbd.tls_dir if self.nbd else None,
+            tls_dir=self.nbd.tls_dir if self.nbd else None,
             vddk=self.vddk.of(host, self.username, self.password_file) if self.vddk else None,
         )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from failback.disks.address import parse_address
 from failback.disks.vddk import VddkSite
@@ -37,6 +37,12 @@ class NbdSettings(Section):
 
     address: Annotated[str, AfterValidator(_address)]
     tls_dir: Location | None = None
+
+    @model_validator(mode="after")
+    def _certificates(self) -> Self:
+        if self.address.lower().startswith("nbds") and self.tls_dir is None:
+            raise ValueError("must have tls_dir, because its address asks for TLS")
+        return self
 
 
 class VddkSettings(Section):

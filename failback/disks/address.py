@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from failback.disks.nbd import NbdDisk, connect
+from failback.disks.tls import CA_FILE, CERTIFICATE_FILE, KEY_FILE, TlsClient, TlsFiles
 from failback.errors import SettingsInvalid
 
 DEFAULT_PORT = 10809
@@ -27,15 +28,22 @@ class NbdAddress:
     socket_path: str = ""
     export: str = ""
     secure: bool = False
+    tls_hostname: str = ""
 
     def __str__(self) -> str:
         """In one way of writing, so that equal addresses are equal texts."""
         scheme = "nbds" if self.secure else "nbd"
         export = quote(self.export, safe="/")
-        if self.socket_path:
-            return f"{scheme}+unix:///{export}?socket={quote(self.socket_path, safe='/')}"
+        more = {"socket": self.socket_path, "tls-hostname": self.tls_hostname}
+        query = "&".join(f"{key}={quote(value, safe='/')}" for key, value in more.items() if value)
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{scheme}://{host}:{self.port}/{export}"
+        where = f"{scheme}+unix://" if self.socket_path else f"{scheme}://{host}:{self.port}"
+        return f"{where}/{export}" + (f"?{query}" if query else "")
+
+    @property
+    def server_name(self) -> str:
+        """What the server's certificate must carry."""
+        return self.tls_hostname or self.host or "localhost"
 
     @property
     def place(self) -> tuple[str, int, str, str]:
@@ -63,21 +71,25 @@ def parse_address(text: str) -> NbdAddress:
         )
     kind, _, over = parts.scheme.lower().partition("+")
     known = parse_qs(parts.query, keep_blank_values=True)
-    unknown = sorted(set(known) - ({"socket"} if over else set()))
+    allowed = {"socket"} if over else set[str]()
+    unknown = sorted(set(known) - allowed - ({"tls-hostname"} if kind == "nbds" else set()))
     if kind not in ("nbd", "nbds") or over not in ("", "unix") or parts.fragment:
         raise SettingsInvalid(f"{text!r} is no NBD address.", _FORMS)
     if unknown:
         raise SettingsInvalid(f"{text!r} has an unknown parameter {unknown[0]!r}.", _FORMS)
     export, secure = unquote(parts.path.removeprefix("/")), kind == "nbds"
+    tls_hostname = known.get("tls-hostname", [""])[-1]
     if over:
         path = known.get("socket", [""])[-1]
         if parts.netloc or not path:
             raise SettingsInvalid(f"{text!r} names no socket.", _FORMS)
-        return NbdAddress(socket_path=path, export=export, secure=secure)
+        return NbdAddress(socket_path=path, export=export, secure=secure, tls_hostname=tls_hostname)
     if not parts.hostname:
         raise SettingsInvalid(f"{text!r} names no host.", _FORMS)
     port = DEFAULT_PORT if port is None else port
-    return NbdAddress(host=parts.hostname, port=port, export=export, secure=secure)
+    return NbdAddress(
+        host=parts.hostname, port=port, export=export, secure=secure, tls_hostname=tls_hostname
+    )
 
 
 def open_address(
@@ -85,19 +97,22 @@ def open_address(
     *,
     writable: bool,
     name: str = "",
+    tls_dir: Path | None = None,
     connect_timeout_s: float = 10.0,
     io_timeout_s: float = 120.0,
 ) -> NbdDisk:
-    """The export as a BlockIO; DiskUnavailable, DiskReadOnly, SettingsInvalid.
+    """The export as a BlockIO; DiskUnavailable, DiskReadOnly, CertificateUntrusted.
 
-    A server that serves one client at a time leaves a second one waiting until the timeout."""
+    A server that serves one client at a time leaves a second one waiting until the timeout.
+
+    Args:
+        tls_dir: the folder of PEM files that `TlsFiles` describes; SettingsInvalid where an
+            address asks for TLS and there is none.
+    """
     name = name or str(address)
+    tls = None
     if address.secure:
-        # The one place where a connection would become a TLS one, before the export is negotiated.
-        raise SettingsInvalid(
-            f"{name} asks for TLS, which this version does not speak.",
-            "Use nbd:// through a tunnel.",
-        )
+        tls = TlsClient(files_of(address, tls_dir).client(), address.server_name)
     where = address.socket_path or (address.host, address.port)
     return NbdDisk(
         connect(where, name, timeout_s=connect_timeout_s),
@@ -106,4 +121,15 @@ def open_address(
         export_name=address.export,
         connect_timeout_s=connect_timeout_s,
         io_timeout_s=io_timeout_s,
+        tls=tls,
     )
+
+
+def files_of(address: NbdAddress, tls_dir: Path | None) -> TlsFiles:
+    """The PEM files for an address with TLS; SettingsInvalid where no folder is named."""
+    if tls_dir is None:
+        raise SettingsInvalid(
+            f"{address} asks for TLS, and no folder with certificates is named.",
+            f"Name one with {CA_FILE}, {CERTIFICATE_FILE} and {KEY_FILE} in it.",
+        )
+    return TlsFiles.in_folder(tls_dir)

@@ -13,19 +13,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 from urllib.parse import quote
 
-from failback.disks.address import NbdAddress, open_address, parse_address
+from failback.disks.address import NbdAddress, files_of, open_address, parse_address
 from failback.disks.blockio import BlockIO, Check
 from failback.disks.exporter import Command
 from failback.disks.fence import Fence
 from failback.disks.flat import resolve_flat
 from failback.disks.opening import NBDKIT, open_disk, open_local
-from failback.disks.relay import RelayCommand
+from failback.disks.relay import RelayCommand, name_as_nbdkit_does
 from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
 from failback.errors import SettingsInvalid
 
@@ -46,7 +47,8 @@ class DatastoreAccess:
     kind: DiskKind = "flat"
     address: str = ""
     """For nbd: an address with {datastore} and {path} in it."""
-    tls_certificates: Path | None = None
+    tls_dir: Path | None = None
+    """For nbd: PEM files, see tls.py."""
     vddk: VddkSite | None = None
 
     def require(self, file: str) -> None:
@@ -80,7 +82,6 @@ class DatastoreAccess:
         """
         if writable and fence is None:
             raise ValueError("a disk is never written without a fence")
-        opener = open_disk
         match self.kind:
             case "flat":
                 path = self._flat(file)
@@ -91,12 +92,14 @@ class DatastoreAccess:
                 )
             case "nbd":
                 address = address_of(self.address, file)
-                if not writable and not address.secure:
-                    return _direct(address, name)
-                path, command = Path(file), RelayCommand(address, self.tls_certificates)
+                if not writable:
+                    return _direct(address, name, self.tls_dir)
+                return _relayed(
+                    address, self.tls_dir, fence=fence, check=check, name=name, lease_s=lease_s
+                )
             case "vddk":
                 path, command = Path(file), VddkCommand(self._vddk(), vm, file, snapshot)
-        return opener(
+        return open_disk(
             path,
             writable=writable,
             fence=fence,
@@ -135,7 +138,35 @@ def address_of(template: str, file: str) -> NbdAddress:
 
 
 @contextmanager
-def _direct(address: NbdAddress, name: str) -> Iterator[Opened]:
+def _direct(address: NbdAddress, name: str, tls_dir: Path | None) -> Iterator[Opened]:
     """A disk that is only read needs no process that could be killed."""
-    with closing(open_address(address, writable=False, name=name)) as disk:
+    with closing(open_address(address, writable=False, name=name, tls_dir=tls_dir)) as disk:
         yield disk, lambda: None
+
+
+@contextmanager
+def _relayed(
+    address: NbdAddress,
+    tls_dir: Path | None,
+    *,
+    fence: Fence | None,
+    check: Check,
+    name: str,
+    lease_s: float,
+) -> Iterator[Opened]:
+    with ExitStack() as stack:
+        folder = None
+        if address.secure:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="failback-tls-")))
+            name_as_nbdkit_does(files_of(address, tls_dir), folder)
+        yield stack.enter_context(
+            open_disk(
+                Path(str(address)),
+                writable=True,
+                fence=fence,
+                check=check,
+                name=name,
+                lease_s=lease_s,
+                command=RelayCommand(address, folder),
+            )
+        )

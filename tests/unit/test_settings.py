@@ -177,7 +177,7 @@ def test_the_way_to_the_disks_of_a_site(folder: Path) -> None:
     )
     vddk = load(folder, MINIMAL + VDDK).sites["production"].access()
 
-    assert (nbd.kind, nbd.address, nbd.tls_certificates) == (
+    assert (nbd.kind, nbd.address, nbd.tls_dir) == (
         "nbd",
         "nbds://h/{path}",
         folder / "tls",
@@ -196,6 +196,7 @@ def test_the_way_to_the_disks_of_a_site(folder: Path) -> None:
         ('kind = "vddk"', 'must have a table vddk if its kind is "vddk"'),
         ('kind = "nbd"\nnbd = { address = "nbd://h/x" }', "has no {path}"),
         ('kind = "nbd"\nnbd = { address = "http://h/{path}" }', "is not an NBD address"),
+        ('kind = "nbd"\nnbd = { address = "nbds://h/{path}" }', "must have tls_dir"),
         (VDDK.replace("aB", "xy"), "is not a SHA-1 or SHA-256 thumbprint"),
         (VDDK.replace("skipz", "bzip2"), "vddk.compression is wrong"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from failback.disks.blockio import BlockIO
 from failback.disks.command import passes
@@ -30,7 +30,7 @@ REPORT_S = 0.5
 def compare(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bool:
     """Tell where the disks differ; writes nothing."""
     found = _Differences(shown)
-    with opened(args.source, args.target, write=False, raw=args.raw) as pair:
+    with _both(args, write=False) as pair:
         ledger = PassOnce(_plan(args, pair.capacity_bytes), found.add)
         progress = _copy(args, pair, Unwritten(pair.target), ledger, shown, interrupt)
     found.close()
@@ -73,7 +73,7 @@ def sync(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bool:
             "Leave it out: a comparison finds by itself what is zero.",
         )
     began = time.monotonic()
-    with opened(args.source, args.target, write=True, raw=args.raw) as pair:
+    with _both(args, write=True) as pair:
         plan = _plan(args, pair.capacity_bytes, args.segment or SEGMENT_BYTES)
         with (
             (
@@ -107,7 +107,7 @@ def sync(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bool:
 def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bool:
     """Digest both sides over the whole disk, or over what is named and a sample."""
     shown.begin("verifying")
-    with opened(args.source, args.target, write=False, raw=args.raw) as pair:
+    with _both(args, write=False) as pair:
         written: tuple[Extent, ...] = ()
         if args.extents:
             written += read_extents(args.extents, pair.capacity_bytes)
@@ -138,6 +138,10 @@ def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> boo
     else:
         shown.say(f"The disks differ, first at offset {outcome.first_difference_offset}.")
     return outcome.equal
+
+
+def _both(args: argparse.Namespace, *, write: bool) -> AbstractContextManager[Pair]:
+    return opened(args.source, args.target, write=write, raw=args.raw, tls_dir=args.tls)
 
 
 def _plan(

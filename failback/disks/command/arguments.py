@@ -15,7 +15,7 @@ a disk is one of
   /path/to/disk.img                      a raw image file or a block device on this machine
   nbd://host:10809/export                an NBD server; port and export may be left out
   nbd+unix:///export?socket=/run/a.sock  an NBD server behind a unix socket
-  nbds://... , nbds+unix://...           the same over TLS
+  nbds://... , nbds+unix://...           the same over TLS, with --tls DIR
 Images of another format (qcow2, VMDK, VHDX) are served with `qemu-nbd` and named by its address.
 """
 
@@ -154,6 +154,12 @@ def _command(
     command.add_argument("target", metavar="TARGET", help="the other disk")
     command.add_argument(
         "--json", action="store_true", help="one JSON object a line on standard output"
+    )
+    command.add_argument(
+        "--tls",
+        type=Path,
+        metavar="DIR",
+        help="folder with ca.pem, certificate.pem and key.pem, for nbds addresses",
     )
     command.add_argument("--quiet", action="store_true", help="no progress")
     return command

@@ -94,8 +94,11 @@ def named(text: str, role: str) -> Side:
 
 
 @contextmanager
-def opened(source: str, target: str, *, write: bool, raw: bool) -> Iterator[Pair]:
-    """Both sides, the target for writing if `write`.
+def opened(
+    source: str, target: str, *, write: bool, raw: bool = False, tls_dir: Path | None = None
+) -> Iterator[Pair]:
+    """Both sides, the target for writing if `write`; `raw`: whatever a file looks like, and
+    `tls_dir`: certificates for addresses with TLS.
 
     Raises SettingsInvalid where both are one disk or a file is no raw image, DiskSizeMismatch for a
     target that is too small, DiskUnavailable and DiskReadOnly."""
@@ -106,8 +109,8 @@ def opened(source: str, target: str, *, write: bool, raw: bool) -> Iterator[Pair
         )
     with ExitStack() as stack:
         # The target first: whether it is free is the question that is refused most often.
-        target_disk = stack.enter_context(_opened(theirs, write=write, raw=raw))
-        source_disk = stack.enter_context(_opened(ours, write=False, raw=raw))
+        target_disk = stack.enter_context(_opened(theirs, write, raw, tls_dir))
+        source_disk = stack.enter_context(_opened(ours, False, raw, tls_dir))
         if target_disk.capacity_bytes < source_disk.capacity_bytes:
             raise DiskSizeMismatch(
                 f"The {theirs.name} has {target_disk.capacity_bytes} bytes, the source has"
@@ -124,10 +127,10 @@ def opened(source: str, target: str, *, write: bool, raw: bool) -> Iterator[Pair
 
 
 @contextmanager
-def _opened(side: Side, *, write: bool, raw: bool) -> Iterator[BlockIO]:
+def _opened(side: Side, write: bool, raw: bool, tls_dir: Path | None) -> Iterator[BlockIO]:
     disk: BlockIO
     if side.address is not None:
-        disk = open_address(side.address, writable=write, name=side.name)
+        disk = open_address(side.address, writable=write, name=side.name, tls_dir=tls_dir)
     else:
         disk = _open_file(side, write=write, raw=raw)
     try:

@@ -28,6 +28,7 @@ from tests.unit.disks.test_command import nbdkit
         ("nbds://host/x", NbdAddress("host", 10809, "", "x", True)),
         ("nbd+unix:///?socket=/run/a.sock", NbdAddress(socket_path="/run/a.sock")),
         ("nbds+unix:///x?socket=/a%20b", NbdAddress("", 10809, "/a b", "x", True)),
+        ("nbds://h/x?tls-hostname=n", NbdAddress("h", 10809, "", "x", True, "n")),
     ],
 )
 def test_addresses_that_are_understood(text: str, expected: NbdAddress) -> None:
@@ -93,6 +94,8 @@ def test_the_relay_asks_for_tls_where_the_address_does() -> None:
         *("nbdkit", "--single", "--readonly", "nbd", "hostname=host", "port=10809"),
         *("export=x", "tls=require", "tls-certificates=/etc/failback/tls"),
     ]
+    with pytest.raises(ValueError, match="needs certificates"):
+        RelayCommand(parse_address("nbds://host/x"))
 
 
 def test_the_program_says_what_is_wrong_with_an_address() -> None:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from failback.disks.command.main import main
 from failback.disks.fence import Fence
 from failback.disks.kinds import DatastoreAccess, address_of
 from failback.disks.vddk import VddkSite
 from failback.errors import DiskHasParent, DiskUnavailable, SettingsInvalid
 from tests.helpers.disks import MIB, alive, content, exporter_pid, no_check
+from tests.helpers.tls import Authority
 from tests.unit.disks.test_command import nbdkit
+from tests.unit.disks.test_tls import nbdkit as nbdkit_over_tcp
 
 FILE = "[ds 1] vm/x.vmdk"
 
@@ -73,6 +76,32 @@ def test_disks_of_an_nbd_server(datastore: Path, tmp_path: Path) -> None:
         assert write_and_read(access, fence, data) == data
         assert fence.is_free()
         access.require(FILE)
+
+
+def test_disks_of_an_nbd_server_with_tls(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    ours, theirs = authority.issue("ours", "mover.test"), authority.issue("theirs", "127.0.0.1")
+    with nbdkit_over_tcp(tmp_path, theirs) as (host, port):
+        template = f"nbds://{host}:{port}/{{path}}"
+        access = DatastoreAccess(kind="nbd", address=template, tls_dir=ours.ca.parent)
+        fence = Fence(tmp_path / "state", "disk")
+        data = bytearray(b"new" * 1000)
+
+        assert write_and_read(access, fence, data) == data
+        status = main(
+            [
+                "compare",
+                str(tmp_path / "disk.img"),
+                f"nbds://{host}:{port}",
+                "--tls",
+                str(ours.ca.parent),
+            ]
+        )
+        assert status == 0
+        assert main(["compare", str(tmp_path / "disk.img"), f"nbds://{host}:{port}"]) == 2
+        wrong = f"nbds://{host}:{port}/?tls-hostname=other.test"
+        argv = ["compare", str(tmp_path / "disk.img"), wrong, "--tls", str(ours.ca.parent)]
+        assert main(argv) == 3
 
 
 def test_the_address_of_a_disk_names_it_as_vsphere_does() -> None:
