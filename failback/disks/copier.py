@@ -28,6 +28,7 @@ from failback.disks.planner import Action, Part, decide, decide_full
 from failback.disks.progress import CopyProgress, Rate
 from failback.disks.requests import Requests
 from failback.disks.throttle import Throttle
+from failback.disks.together import LocalFile, Together
 from failback.errors import CatalogError, DiskError, DiskSizeMismatch, Stopped
 
 GIB = 1024 * 1024 * 1024
@@ -109,11 +110,15 @@ class _Segment:
     written: int = 0
     zeroed: int = 0
     changed: list[Extent] = field(default_factory=list)
+    examined: int = 0
+
+    def __post_init__(self) -> None:
+        self.examined = total_bytes(self.extents)
 
     def record(self) -> SegmentRecord:
         return SegmentRecord(
             index=self.index,
-            examined_bytes=total_bytes(self.extents),
+            examined_bytes=self.examined,
             different_bytes=self.different,
             written_bytes=self.written,
             zeroed_bytes=self.zeroed,
@@ -130,10 +135,14 @@ class _Chunk:
     unread: int = 0
     unwritten: int = 0
 
+    def views(self) -> tuple[memoryview, memoryview]:
+        """Where the bytes of the source and of the target go."""
+        length = self.extent.length
+        return self.slot.source[:length], self.slot.target[:length]
+
     def runs(self) -> list[Run]:
         """What is to be written of the chunk, after it was read."""
-        length = self.extent.length
-        source, target = self.slot.source[:length], self.slot.target[:length]
+        source, target = self.views()
         match self.action:
             case Action.COMPARE:
                 return list(differing(source, target))
@@ -144,7 +153,7 @@ class _Chunk:
             case Action.OVERWRITE:
                 return list(contents(source))
             case Action.ZERO:
-                return [(0, length, True)]
+                return [(0, self.extent.length, True)]
 
 
 class _Copy:
@@ -160,9 +169,15 @@ class _Copy:
     ) -> None:
         self._source, self._target, self._ledger = source, target, ledger
         self._options, self._report, self._clock = options, report, clock
+        self._together = (
+            Together(source, target)
+            if isinstance(source, LocalFile) and isinstance(target, LocalFile) and not options.full
+            else None
+        )
         self._requests = Requests(
             source,
             target,
+            *(() if self._together is None else (self._together,)),
             check=check,
             clock=clock,
             stall_timeout_s=options.stall_timeout_s,
@@ -182,10 +197,11 @@ class _Copy:
             enabled=options.skip_holes,
             ask_target=not options.full,
         )
-        self._progress = CopyProgress(
+        self._at_first = CopyProgress(
             total_bytes=total_bytes(plan_extents(ledger.plan)),
             resumed_bytes=ledger.totals().examined_bytes,
         )
+        self._examined = self._different = self._written = self._zeroed = 0
         self._chunks = self._all_chunks()
         self._next: tuple[_Segment, Extent, Action] | None = None
         self._exhausted = False
@@ -220,6 +236,8 @@ class _Copy:
             raise
         finally:
             self._buffers.close(reuse=not self._requests.open)
+            if self._together is not None:
+                self._together.close()
         self._ledger.complete()
         return self._tell()
 
@@ -275,11 +293,29 @@ class _Copy:
                 self._buffers.give(slot)
                 return wait_s
             self._next = None
-            self._read(_Chunk(segment, extent, action, slot))
+            self._begin(_Chunk(segment, extent, action, slot))
         return self._options.check_interval_s
 
+    def _begin(self, chunk: _Chunk) -> None:
+        if self._together is None or chunk.action is not Action.COMPARE:
+            self._read(chunk)
+            return
+
+        def compared(answer: Answer) -> None:
+            if answer.errno:
+                self._read(chunk)
+            elif answer.equal:
+                self._count(examined=chunk.extent.length)
+                self._release(chunk)
+            else:
+                self._write(chunk)
+
+        views = chunk.views()
+        self._requests.compare(self._together, chunk.extent.offset, *views, compared)
+
     def _read(self, chunk: _Chunk) -> None:
-        offset, length = chunk.extent.offset, chunk.extent.length
+        offset = chunk.extent.offset
+        source, target = chunk.views()
 
         def answered(_: Answer) -> None:
             chunk.unread -= 1
@@ -289,9 +325,9 @@ class _Copy:
         # Both are counted before the first is sent: an answer may come at once.
         chunk.unread = chunk.action.reads_source + chunk.action.reads_target
         if chunk.action.reads_source:
-            self._requests.read(self._source, offset, chunk.slot.source[:length], answered)
+            self._requests.read(self._source, offset, source, answered)
         if chunk.action.reads_target:
-            self._requests.read(self._target, offset, chunk.slot.target[:length], answered)
+            self._requests.read(self._target, offset, target, answered)
         if chunk.unread == 0:
             self._write(chunk)
 
@@ -351,7 +387,7 @@ class _Copy:
     def _flush_due(self, now: float) -> bool:
         return (
             now - self._flushed_at >= self._options.flush_interval_s
-            or sum(total_bytes(one.extents) for one in self._settled) >= self._options.flush_bytes
+            or sum(one.examined for one in self._settled) >= self._options.flush_bytes
             or (self._exhausted and not self._requests.open)
         )
 
@@ -401,19 +437,23 @@ class _Copy:
     def _count(
         self, *, examined: int = 0, different: int = 0, written: int = 0, zeroed: int = 0
     ) -> None:
-        now = self._progress
-        self._progress = replace(
-            now,
-            examined_bytes=now.examined_bytes + examined,
-            different_bytes=now.different_bytes + different,
-            written_bytes=now.written_bytes + written,
-            zeroed_bytes=now.zeroed_bytes + zeroed,
-        )
+        # Four numbers, not a new CopyProgress: this happens thousands of times a second.
+        self._examined += examined
+        self._different += different
+        self._written += written
+        self._zeroed += zeroed
 
     def _tell(self) -> CopyProgress:
         self._reported_at = self._clock()
-        rate = self._rate.at(self._reported_at, self._progress.examined_bytes)
-        eta_s = self._progress.remaining_bytes / rate if rate > 0 else None
-        self._progress = replace(self._progress, rate_bytes_s=rate, eta_s=eta_s)
-        self._report(self._progress)
-        return self._progress
+        rate = self._rate.at(self._reported_at, self._examined)
+        now = replace(
+            self._at_first,
+            examined_bytes=self._examined,
+            different_bytes=self._different,
+            written_bytes=self._written,
+            zeroed_bytes=self._zeroed,
+            rate_bytes_s=rate,
+        )
+        now = replace(now, eta_s=now.remaining_bytes / rate if rate > 0 else None)
+        self._report(now)
+        return now
