@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 from failback.catalog.schema import migrate
+from tests.faults.matrix import Matrix
 from tests.faults.scene import Scene, copy_of
+
+_MATRIX = pytest.StashKey[Matrix]()
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +32,24 @@ def scene(template: Path, tmp_path: Path) -> Callable[..., Scene]:
         return made
 
     return make
+
+
+@pytest.fixture
+def matrix(pytestconfig: pytest.Config) -> Matrix:
+    """Where each test writes down how its fault ended."""
+    return pytestconfig.stash.setdefault(_MATRIX, Matrix())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The document is compared last, when everything was seen."""
+    items.sort(key=lambda item: item.name == "test_the_document_says_what_was_seen")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    """The matrix, for people."""
+    if (matrix := config.stash.get(_MATRIX, None)) is not None and matrix.rows:
+        terminalreporter.section("faults and how they ended")
+        for line in matrix.lines():
+            terminalreporter.write_line(line)

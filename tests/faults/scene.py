@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,6 @@ class Scene:
     size: int = SIZE
     attempts: int = 0
     rounds: int = 0
-    endings: list[Ending | None] = field(default_factory=list)
 
     @property
     def source(self) -> Path:
@@ -176,6 +175,13 @@ class Scene:
         self.source.write_bytes(original)
         self.target.write_bytes(other)
         self.save_plan(self._areas(original, other))
+
+    def damage(self, extent: Extent) -> None:
+        """Make sure that both disks differ there, and that neither is zero."""
+        for path in (self.source, self.target):
+            with path.open("r+b") as file:
+                file.seek(extent.offset)
+                file.write(self.rng.randbytes(extent.length))
 
     def _areas(self, original: bytes, other: bytes) -> list[Extent] | None:
         """What change tracking would say: everything that differs, and a little more."""
