@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from failback.disks.compare import Run
 from failback.disks.plan import Extent
 
 
@@ -26,8 +27,8 @@ class Answer:
     """0 for success, else a Linux errno."""
     zeroes: tuple[Extent, ...] = ()
     """For a map request: what reads as zeroes for sure. May be incomplete, never too much."""
-    equal: bool = False
-    """For a comparison: both sides hold the same bytes."""
+    different: tuple[Run, ...] = ()
+    """For a comparison: what differs, counted from where it began."""
 
 
 class Answering(Protocol):

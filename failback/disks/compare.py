@@ -19,6 +19,8 @@ _memcmp.restype = ctypes.c_int
 _zeroes = ctypes.create_string_buffer(BLOCK_BYTES)
 ctypes.memset(_zeroes, 0, BLOCK_BYTES)
 
+GROUP_BLOCKS = 4
+
 Run = tuple[int, int, bool]
 """(offset, length, the source is zero) inside a buffer."""
 
@@ -47,12 +49,17 @@ def differing(
 
     Neighbouring blocks are joined as long as they agree in being zero. Blocks are counted from the
     start of the buffers; the last one may be short. Both buffers are writable and equally long."""
-    if equal(source, target):
+    if source.nbytes != target.nbytes:
+        raise ValueError(f"buffers of {source.nbytes} and {target.nbytes} bytes cannot be compared")
+    if source.nbytes == 0:
         return iter(())
     ours, theirs = address(source), address(target)
+    # Groups first: few of them differ, and few calls find out which.
     return _joined(
         (start, length, _is_zero(ours + start, length))
-        for start, length in _blocks(source, block_bytes)
+        for first, size in _pieces(0, source.nbytes, GROUP_BLOCKS * block_bytes)
+        if _memcmp(ours + first, theirs + first, size) != 0
+        for start, length in _pieces(first, first + size, block_bytes)
         if _memcmp(ours + start, theirs + start, length) != 0
     )
 
@@ -67,13 +74,13 @@ def contents(view: memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Run]:
     begin = address(view) if view.nbytes else 0
     return _joined(
         (start, length, _is_zero(begin + start, length))
-        for start, length in _blocks(view, block_bytes)
+        for start, length in _pieces(0, view.nbytes, block_bytes)
     )
 
 
-def _blocks(view: memoryview, block_bytes: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, view.nbytes, block_bytes):
-        yield start, min(block_bytes, view.nbytes - start)
+def _pieces(begin: int, end: int, size: int) -> Iterator[tuple[int, int]]:
+    for start in range(begin, end, size):
+        yield start, min(size, end - start)
 
 
 def _is_zero(begin: int, length: int) -> bool:

@@ -8,7 +8,7 @@ earlier attempt may have written what now compares equal and lies in a volatile 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from failback.disks.blockio import Answer, BlockIO, Check, Clock
@@ -32,6 +32,12 @@ from failback.disks.together import LocalFile, Together
 from failback.errors import CatalogError, DiskError, DiskSizeMismatch, Stopped
 
 GIB = 1024 * 1024 * 1024
+
+Decided = tuple[int, tuple[Extent, ...], tuple[Part, ...]]
+"""Index and extents of a segment, and what is to be done in it."""
+
+Scouting = Callable[[Requests, Iterator[tuple[int, tuple[Extent, ...]]]], Iterator[Decided | None]]
+"""Decides about segments in their order; yields None while the requests' `turn` must go on."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,7 @@ def copy(
     check: Check,
     report: Callable[[CopyProgress], None],
     clock: Clock,
+    scout: Scouting | None = None,
 ) -> CopyProgress:
     """Examine every unfinished segment of the ledger's plan and write what differs.
 
@@ -78,11 +85,14 @@ def copy(
     of writes. When it raises Stopped, writes under way are finished, flushed and committed and
     Stopped is raised again; when it raises LeaseLost, nothing more is submitted.
 
+    `scout` finds the parts to work on by its own means, such as digests; None: from what both disks
+    say about their zeroes, as the options want.
+
     Raises DiskSizeMismatch before the first request, else DiskReadFailed, DiskWriteFailed,
     DiskFull, DiskReadOnly, DiskFlushFailed, DiskUnavailable, TransferStalled, and what the ledger
     raises."""
     check_sizes(source, target, ledger.plan.capacity_bytes)
-    return _Copy(source, target, ledger, options, check, report, clock).run()
+    return _Copy(source, target, ledger, options, check, report, clock, scout).run()
 
 
 def check_sizes(source: BlockIO, target: BlockIO, capacity_bytes: int) -> None:
@@ -166,6 +176,7 @@ class _Copy:
         check: Check,
         report: Callable[[CopyProgress], None],
         clock: Clock,
+        scout: Scouting | None,
     ) -> None:
         self._source, self._target, self._ledger = source, target, ledger
         self._options, self._report, self._clock = options, report, clock
@@ -189,14 +200,7 @@ class _Copy:
         finished = ledger.finished()
         # One by one, never as a list: the largest disks have a million segments.
         work = (item for item in segments(ledger.plan) if item[0] not in finished)
-        self._holes = Holes(
-            self._requests,
-            source,
-            target,
-            work,
-            enabled=options.skip_holes,
-            ask_target=not options.full,
-        )
+        self._decided = (scout or self._by_holes)(self._requests, work)
         self._at_first = CopyProgress(
             total_bytes=total_bytes(plan_extents(ledger.plan)),
             resumed_bytes=ledger.totals().examined_bytes,
@@ -247,14 +251,13 @@ class _Copy:
     # --- reading ---
 
     def _all_chunks(self) -> Iterator[tuple[_Segment, Extent, Action] | None]:
-        """What to do, in order; None as long as the holes of a segment are not known."""
-        for known in self._holes.in_order():
-            if known is None:
+        """What to do, in order; None as long as it is not known."""
+        for decided in self._decided:
+            if decided is None:
                 yield None
                 continue
-            index, extents, ours, theirs = known
+            index, extents, parts = decided
             segment = self._begun[index] = _Segment(index, extents)
-            parts = self._decide(extents, ours, theirs)
             self._count(examined=total_bytes(extents) - total_bytes(p.extent for p in parts))
             for part in parts:
                 extent = part.extent
@@ -263,6 +266,24 @@ class _Copy:
                     segment.unsettled += 1
                     yield segment, Extent(offset, length), part.action
             self._settle(segment)
+
+    def _by_holes(
+        self, requests: Requests, work: Iterator[tuple[int, tuple[Extent, ...]]]
+    ) -> Iterator[Decided | None]:
+        holes = Holes(
+            requests,
+            self._source,
+            self._target,
+            work,
+            enabled=self._options.skip_holes,
+            ask_target=not self._options.full,
+        )
+        for known in holes.in_order():
+            if known is None:
+                yield None
+            else:
+                index, extents, ours, theirs = known
+                yield index, extents, self._decide(extents, ours, theirs)
 
     def _decide(
         self, extents: tuple[Extent, ...], ours: Zeroes, theirs: Zeroes
@@ -304,11 +325,8 @@ class _Copy:
         def compared(answer: Answer) -> None:
             if answer.errno:
                 self._read(chunk)
-            elif answer.equal:
-                self._count(examined=chunk.extent.length)
-                self._release(chunk)
             else:
-                self._write(chunk)
+                self._write(chunk, answer.different)
 
         views = chunk.views()
         self._requests.compare(self._together, chunk.extent.offset, *views, compared)
@@ -320,7 +338,7 @@ class _Copy:
         def answered(_: Answer) -> None:
             chunk.unread -= 1
             if chunk.unread == 0:
-                self._write(chunk)
+                self._write(chunk, chunk.runs())
 
         # Both are counted before the first is sent: an answer may come at once.
         chunk.unread = chunk.action.reads_source + chunk.action.reads_target
@@ -329,15 +347,14 @@ class _Copy:
         if chunk.action.reads_target:
             self._requests.read(self._target, offset, target, answered)
         if chunk.unread == 0:
-            self._write(chunk)
+            self._write(chunk, chunk.runs())
 
     # --- writing ---
 
-    def _write(self, chunk: _Chunk) -> None:
+    def _write(self, chunk: _Chunk, runs: Sequence[Run]) -> None:
         if self._requests.winding_down:
             return  # a write now would prolong the stop; the segment is compared again
         segment, slot = chunk.segment, chunk.slot
-        runs = chunk.runs()
         self._count(examined=chunk.extent.length)
         if not runs:
             self._release(chunk)

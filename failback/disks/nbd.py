@@ -11,6 +11,7 @@ wait for it).
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import select
 import socket
@@ -37,6 +38,9 @@ _COMMANDS = {
 _TICK_S = 0.5
 _UNSUPPORTED = frozenset({22, 95})
 """EINVAL and EOPNOTSUPP: how servers say that they know no write-zeroes after all."""
+
+_GATHER = 16
+"""Parts sent by one call: a write is two of them, and each call wakes the server."""
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -249,9 +253,8 @@ class NbdDisk:
 
     def _send(self) -> None:
         while self._outbox:
-            data, request = self._outbox[0]
             try:
-                count = self._sock.send(data)
+                count = self._send_some()
             except _WOULD_BLOCK:
                 return
             except OSError:
@@ -259,12 +262,19 @@ class NbdDisk:
                 self._receive()
                 raise
             self._moved_at = time.monotonic()
-            if count < len(data):
-                self._outbox[0] = (data[count:], request)
-                continue
-            self._outbox.popleft()
-            if request is not None:
-                request.sent = True
+            while count:
+                data, request = self._outbox.popleft()
+                if count < len(data):
+                    self._outbox.appendleft((data[count:], request))
+                    break
+                count -= len(data)
+                if request is not None:
+                    request.sent = True
+
+    def _send_some(self) -> int:
+        if isinstance(self._sock, ssl.SSLSocket):  # which cannot gather
+            return self._sock.send(self._outbox[0][0])
+        return self._sock.sendmsg([data for data, _ in itertools.islice(self._outbox, _GATHER)])
 
     def _receive(self) -> None:
         while not self._answers:

@@ -1,7 +1,7 @@
 """Reads and compares both sides of a local disk in one go, on all cores.
 
 Reading a file and comparing memory both leave the interpreter lock alone, so a few threads that do
-nothing else keep every core busy, and the caller hears only whether a part was equal.
+nothing else keep every core busy, and the caller hears only what differs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from failback.disks.blockio import Answer
-from failback.disks.compare import equal
+from failback.disks.compare import differing
 
 WORKERS = 4
 """More than cores: a read that has to wait for the storage must not leave one idle."""
@@ -60,7 +60,7 @@ class Together:
         self._workers = workers
 
     def submit(self, tag: int, offset: int, mine: memoryview, theirs: memoryview) -> None:
-        """Fill both buffers from `offset` on; the answer's `equal` tells whether they agree.
+        """Fill both buffers from `offset` on; the answer tells what differs.
 
         An errno says only that one side could not be read; reading apart tells which."""
         self._inbox.put(_Part(tag, offset, (mine, theirs)))
@@ -110,7 +110,7 @@ class Together:
                 _fill(fd, view, part.offset)
         except OSError as error:
             return Answer(part.tag, error.errno or errno.EIO)
-        return Answer(part.tag, equal=equal(*part.views))
+        return Answer(part.tag, different=tuple(differing(*part.views)))
 
 
 def _fill(fd: int, view: memoryview, offset: int) -> None:
