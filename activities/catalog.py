@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from datetime import timedelta
 
 from activities.edge import Attempt, now, snapshot_name
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
@@ -10,8 +12,12 @@ from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, SetReplicaState
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState
-from failback.errors import ReplicaUnknown, SplitBrain
+from failback.errors import CatalogUnavailable, ReplicaUnknown, SplitBrain
 from failback.hypervisor.ports import Sites
+
+LOG = logging.getLogger(__name__)
+PURGE_SEGMENTS = 100_000
+"""A second's work: the step of closing waits for it."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class CatalogActivities:
 
     sites: Sites
     catalog: Catalog
+    ledger_retention: timedelta = timedelta(days=30)
 
     def set_replica_state(self, argument: SetReplicaState, attempt: Attempt) -> Done:
         """Set the state. Idempotent because the same run setting the same state again succeeds."""
@@ -34,10 +41,19 @@ class CatalogActivities:
         return Done(evidence=f"replica {run.replica} is in state {argument.to}")
 
     def close_run(self, argument: CloseRun, attempt: Attempt) -> Done:
-        """Close the run in one transaction.
+        """Close the run in one transaction, and remove a part of what old runs left.
 
         Idempotent because the transaction records the outcome, and a repeat finds it.
         """
+        done = self._close(argument, attempt)
+        try:
+            self.catalog.purge_ledger(self.ledger_retention, PURGE_SEGMENTS)
+        except CatalogUnavailable as error:
+            # The run is closed; the next one that closes removes it.
+            LOG.warning("the ledger of old runs was not purged: %s", error)
+        return done
+
+    def _close(self, argument: CloseRun, attempt: Attempt) -> Done:
         run = argument.run
         if argument.outcome is Outcome.UNDONE and not argument.began:
             return self._forget(argument)

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Rooms:
     segment_bytes: int
     options: CopyOptions
     verify_fraction: float = 0.01
+    ledger_retention: timedelta = timedelta(days=30)
 
 
 def build(settings: Settings) -> Activities:
@@ -75,6 +77,7 @@ def build(settings: Settings) -> Activities:
         segment_bytes=settings.transfer.segment_bytes,
         options=CopyOptions(flush_interval_s=settings.transfer.flush_interval_s),
         verify_fraction=settings.transfer.verify_fraction,
+        ledger_retention=settings.ledger_retention,
     )
 
     def close() -> None:
@@ -91,7 +94,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     power = PowerActivities(rooms.sites, catalog, rooms.disks)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
-    records = CatalogActivities(rooms.sites, catalog)
+    records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
     return [
         # Not leased: it must not take the lease away from a run that holds the claims.
         bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False, leased=False),

@@ -77,6 +77,7 @@ class CatalogSettings(Section):
     """Our own database."""
 
     url: Annotated[str, AfterValidator(_catalog_url)] | None = None
+    ledger_retention_days: float = Field(30.0, ge=0, le=36500)
 
 
 class WorkerSettings(Section):
@@ -187,6 +188,10 @@ class Settings(Section):
     def catalog_url(self) -> str:
         """The catalog's database: a file in the state directory unless the settings say more."""
         return self.catalog.url or f"sqlite:///{self.worker.state_dir / 'catalog.db'}"
+
+    @property
+    def ledger_retention(self) -> timedelta:
+        return timedelta(days=self.catalog.ledger_retention_days)
 
     @property
     def heartbeat_timeout(self) -> timedelta:

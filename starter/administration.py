@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,18 @@ def forget_host(args: argparse.Namespace, shell: Shell) -> int:
         opened.forget_mover_host(args.machine)
     shell.give({"forgotten": args.machine})
     shell.say(f"Machine {args.machine} runs movers no more.")
+    return 0
+
+
+def purge_ledger(args: argparse.Namespace, shell: Shell) -> int:
+    """`failback catalog purge`."""
+    configured = settings(shell, args.settings)
+    days = args.older_than
+    retention = configured.ledger_retention if days is None else timedelta(days=days)
+    with catalog(configured) as opened:
+        purged = opened.purge_ledger(retention)
+    shell.give({"plans": purged.plans, "segments": purged.segments})
+    shell.say(f"Removed {purged.segments} segments of {purged.plans} passes of runs that are over.")
     return 0
 
 

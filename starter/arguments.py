@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from starter.arguments_run import add_requests, add_start
-from starter.values import place
+from starter.values import days, place
 
 EPILOG = """\
 The Temporal server is found by TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and the other variables of the
@@ -95,6 +95,20 @@ def _add_catalog(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     forget.add_argument("machine", metavar="MACHINE", help="its id, as the worker's refusal says")
     forget.set_defaults(command="starter.administration:forget_host")
+    purge = actions.add_parser(
+        "purge",
+        parents=[common],
+        help="remove the ledger of runs that ended long ago",
+        description="Remove plans and finished segments of runs that have ended. Outcomes, steps, "
+        "sums and digests stay.",
+    )
+    purge.add_argument(
+        "--older-than",
+        type=days,
+        metavar="DAYS",
+        help="runs that ended so long ago (default: catalog.ledger_retention_days)",
+    )
+    purge.set_defaults(command="starter.administration:purge_ledger")
 
 
 def _add_looks(commands: Any, common: argparse.ArgumentParser) -> None:

@@ -28,3 +28,14 @@ def place(text: str) -> tuple[str, str]:
             f"{text!r} is not SITE:NAME_OR_PATH, for instance dr:/DC/vm/web01 or dr:web01"
         )
     return site, vm
+
+
+def days(text: str) -> float:
+    """A number of days, 0 to 36500."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 36500:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
+    return number

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from failback.catalog import alarms, jobs, locks, replicas, runs, steps
 from failback.catalog.engine import BUSY_TIMEOUT_S, Database
+from failback.catalog.purge import Purged, purge
 from failback.catalog.records import (
     Alarm,
     Claim,
@@ -251,3 +252,7 @@ class Catalog:
     def alarms(self, run_id: str) -> tuple[Alarm, ...]:
         """Alarms of a run, oldest first."""
         return self._read(alarms.of_run, run_id)
+
+    def purge_ledger(self, retention: timedelta, max_segments: int | None = None) -> Purged:
+        """Remove what the ledger knows of runs that ended longer ago than this."""
+        return purge(self.database, self._now() - retention, max_segments)

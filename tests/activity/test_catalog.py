@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError
 
+from failback.catalog.ledger import SqlLedgerStore
 from failback.contracts.operations import CloseRun, RunRef, SetReplicaState
+from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState, ReplicaState, StepName
-from tests.activity.world import World
+from failback.disks.ledger import LedgerIdentity, SegmentRecord
+from failback.disks.plan import TransferPlan
+from tests.activity.world import MIB, RUN, World
 
 
 def mark(world: World, to: ReplicaState) -> SetReplicaState:
@@ -47,6 +52,22 @@ def test_committing_twice_is_one_commit(world: World) -> None:
     assert world.catalog.claims() == ()
     points = world.catalog.replica_detail("web01").restore_points
     assert [point.snapshot for point in points] == ["snapshot-7"]
+
+
+def test_closing_a_run_removes_the_ledger_of_runs_that_ended_long_ago(world: World) -> None:
+    old = RunRef(run_id="run-0", replica="web01")
+    ledger = SqlLedgerStore(world.catalog)
+    for run in (old, RUN):
+        plan_id = f"{run.run_id}/scsi0:0/1"
+        ledger.save(plan_id, "disk", LedgerIdentity("s", "t"), TransferPlan(MIB, MIB))
+        ledger.open(plan_id, "one").commit([SegmentRecord(0, MIB, 0, 0, 0, ())])
+    world.catalog.open_run("run-0", "failback/web01", "web01", StartRequest(replica="web01"))
+    world.catalog.close_refused("run-0", datetime.now(UTC) - timedelta(days=31))
+
+    world.run("close_run", close(world, Outcome.UNDONE))
+
+    assert len(ledger.finished("run-0/scsi0:0/1")) == 0
+    assert len(ledger.finished("run-1/scsi0:0/1")) == 1
 
 
 @pytest.mark.parametrize("trouble", ["on", "unreadable"])

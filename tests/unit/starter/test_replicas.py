@@ -143,3 +143,10 @@ def test_a_machine_that_runs_movers_no_more_is_forgotten(filled: Path, tmp_path:
 
     with closing(Catalog(url)) as opened:
         opened.register_mover_host("new-machine/boot-1")
+
+
+def test_the_ledger_of_old_runs_is_purged_by_hand(filled: Path) -> None:
+    said, _ = call(filled, "catalog", "purge", "--older-than", "7", "--json")
+
+    assert said == '{"plans": 0, "segments": 0}\n'
+    call(filled, "catalog", "purge", "--older-than=-1", expect=2)
