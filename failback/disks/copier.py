@@ -56,8 +56,9 @@ class CopyOptions:
     """None: the flush interval."""
     stall_timeout_s: float = 120.0
     check_interval_s: float = 0.25
-    stop_grace_s: float = 2.0
-    """How long a stop may take to finish writes, flush and commit."""
+    stop_grace_s: float = 1.5
+    """How long a stop may take to finish writes, flush and commit: it is noticed a check interval
+    after it was asked for and exporters end after it, and all of that is to fit in 2 s."""
     skip_holes: bool = True
     """Do not read what a disk says reads as zeroes."""
     full: bool = False
