@@ -56,7 +56,7 @@ class CopyOptions:
     """None: the flush interval."""
     stall_timeout_s: float = 120.0
     check_interval_s: float = 0.25
-    stop_grace_s: float = 1.5
+    stop_grace_s: float = 1.25
     """How long a stop may take to finish writes, flush and commit: it is noticed a check interval
     after it was asked for and exporters end after it, and all of that is to fit in 2 s."""
     skip_holes: bool = True
