@@ -7,15 +7,21 @@ from collections.abc import Callable, Iterator, Sequence
 from failback.disks.blockio import Answer, BlockIO
 from failback.disks.ledger import SegmentRecord, SegmentSet, SegmentTotals
 from failback.disks.plan import Extent, TransferPlan
+from failback.disks.together import LocalFile
 
 
 class Unwritten:
     """A target that answers every change at once and does nothing; implements BlockIO."""
 
+    fileno: Callable[[], int]
+    """Only where the disk has one, as the copier asks."""
+
     def __init__(self, disk: BlockIO) -> None:
         self._disk = disk
         self._answers: list[Answer] = []
         self._wake: Callable[[], None] = lambda: None
+        if isinstance(disk, LocalFile):
+            self.fileno = disk.fileno
 
     @property
     def name(self) -> str:

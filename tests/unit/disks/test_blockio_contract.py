@@ -12,7 +12,7 @@ import pytest
 from failback.disks.blockio import Answer, BlockIO, Waiter
 from failback.disks.fence import Fence
 from failback.disks.file import FileDisk
-from failback.disks.opening import open_disk
+from failback.disks.opening import open_disk, open_local
 from failback.disks.plan import BLOCK_BYTES, Extent, merge
 from failback.disks.testing import MemoryDisk, MemoryVolume
 from failback.errors import DiskUnavailable
@@ -22,7 +22,7 @@ SIZE = 5 * BLOCK_BYTES + 321
 Open = Callable[[bytes], BlockIO]
 
 
-@pytest.fixture(params=["memory", "shuffled", "nbd", "file"])
+@pytest.fixture(params=["memory", "shuffled", "nbd", "file", "local"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as stack:
 
@@ -35,9 +35,8 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
             if request.param == "file":
                 return stack.enter_context(closing(FileDisk(path, writable=True)))
             fence = Fence(tmp_path, "disk")
-            disk, _ = stack.enter_context(
-                open_disk(path, writable=True, fence=fence, check=no_check)
-            )
+            opener = open_local if request.param == "local" else open_disk
+            disk, _ = stack.enter_context(opener(path, writable=True, fence=fence, check=no_check))
             return disk
 
         yield open_it

@@ -18,6 +18,7 @@ from failback.disks.fence import prove_dead
 from failback.disks.opening import open_local
 from failback.disks.progress import CopyProgress
 from failback.disks.throttle import Throttle
+from failback.disks.together import LocalFile
 from failback.errors import DiskReadOnly, DiskUnavailable, DiskWriteFailed
 from tests.helpers.disks import (
     KIB,
@@ -207,6 +208,7 @@ def test_one_request_of_every_kind(tmp_path: Path) -> None:
         disk.submit_map(5, 0, MIB)
         (mapped,) = eventually(lambda: disk.poll(0.1))
 
+        assert isinstance(disk, LocalFile), "compared without a hand-over from thread to thread"
     expected = site.target.read_bytes()
     assert bytes(into) == expected
     assert expected[5 : 5 + len(data)] == data
