@@ -17,9 +17,12 @@ from failback.contracts.operations import (
 from failback.contracts.vm import Disk, DiskOpening
 from failback.contracts.words import Method
 from failback.disks.ledger import LedgerIdentity, LedgerStore
-from failback.disks.plan import Extent, TransferPlan, align, merge
+from failback.disks.plan import Extent, TransferPlan
+from failback.disks.planner import tracked
 from failback.errors import TrackingUnusable
 from failback.hypervisor.ports import Sites
+
+FAR = "the replica's disk is behind the mover of its site, so digests are compared"
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class DifferenceActivities:
     segment_bytes: int
 
     def calculate_difference(self, argument: CalculateDifference, attempt: Attempt) -> Differences:
-        """Choose tracked or compare for each disk and save the areas.
+        """Choose tracked, compare or digest for each disk and save the areas.
 
         Idempotent because a plan of the same id, identity and areas keeps its finished segments.
         """
@@ -47,6 +50,8 @@ class DifferenceActivities:
         self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> DifferencePlan:
         method, reason, areas = self._choose(argument, sides, look, attempt)
+        if method is Method.COMPARE and self._far(sides.source):
+            method, reason = Method.DIGEST, f"{reason}; {FAR}"
         capacity, address = sides.source.capacity_bytes, str(sides.pair.address)
         plan_id = f"{argument.run.run_id}/{address}/{argument.pass_no}"
         identity = LedgerIdentity(
@@ -70,6 +75,10 @@ class DifferenceActivities:
             areas_bytes=capacity if areas is None else sum(area.length for area in areas),
         )
 
+    def _far(self, source: DiskOpening) -> bool:
+        access = self.disks.access.get(source.site)
+        return access is not None and access.kind == "mover"
+
     def _choose(
         self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
@@ -88,7 +97,7 @@ class DifferenceActivities:
             change_id=sides.base_change_id,
         )
         try:
-            extents = merge(
+            extents = tuple(
                 Extent(offset, length)
                 for offset, length in self.sites.site(source.site).changed_areas(
                     argument.replica,
@@ -100,7 +109,8 @@ class DifferenceActivities:
             )
         except TrackingUnusable as error:
             return Method.COMPARE, f"change tracking cannot be used: {error.what}", None
-        areas = align(extents, source.capacity_bytes)
+        # The target has changed nowhere: the guard proved that nobody but us wrote to it.
+        areas = tracked(source.capacity_bytes, extents, ()) or ()
         total = sum(area.length for area in areas)
         return Method.TRACKED, f"{total} bytes changed since pass 1 by change tracking", areas
 

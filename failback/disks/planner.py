@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from failback.disks.plan import BLOCK_BYTES, Extent, intersect, merge, subtract, union
+from failback.disks.plan import BLOCK_BYTES, Extent, align, intersect, merge, subtract, union
 
 
 class Action(StrEnum):
@@ -45,6 +45,19 @@ class Part:
 
     extent: Extent
     action: Action
+
+
+def tracked(
+    capacity_bytes: int,
+    source_changed: Iterable[Extent] | None,
+    target_changed: Iterable[Extent] | None,
+) -> tuple[Extent, ...] | None:
+    """Whole blocks that may differ: what changed on the source, or on the target, since both were
+    equal. None, the whole disk, where one side cannot tell: a change unseen on one side alone
+    would stay for ever."""
+    if source_changed is None or target_changed is None:
+        return None
+    return align(union(source_changed, target_changed), capacity_bytes)
 
 
 def decide(

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from failback.disks.blockio import BlockIO
 from failback.disks.command import passes
-from failback.disks.command.areas import read_extents
+from failback.disks.command.areas import read_all
 from failback.disks.command.interrupt import Interrupt
 from failback.disks.command.show import Screen
 from failback.disks.command.sides import Pair, opened
@@ -110,7 +110,7 @@ def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> boo
     with _both(args, write=False) as pair:
         written: tuple[Extent, ...] = ()
         if args.extents:
-            written += read_extents(args.extents, pair.capacity_bytes)
+            written += read_all(args.extents, pair.capacity_bytes)
         if args.ledger:
             written += passes.written(args.ledger, pair)
         whole = args.whole or not (args.extents or args.ledger)
@@ -147,7 +147,7 @@ def _both(args: argparse.Namespace, *, write: bool) -> AbstractContextManager[Pa
 def _plan(
     args: argparse.Namespace, capacity_bytes: int, segment_bytes: int = SEGMENT_BYTES
 ) -> TransferPlan:
-    areas = read_extents(args.extents, capacity_bytes) if args.extents else None
+    areas = read_all(args.extents, capacity_bytes) if args.extents else None
     try:
         plan = plan_areas(capacity_bytes, areas, segment_bytes)
         if segment_bytes % 65536:

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from failback.disks.plan import Extent
+from failback.disks.plan import Extent, union
 from failback.errors import SettingsInvalid
 
 _FORM = 'Expected is a JSON array of {"offset": BYTES, "length": BYTES}.'
+
+
+def read_all(names: Sequence[str], capacity_bytes: int) -> tuple[Extent, ...]:
+    """What is in at least one of the files."""
+    return union(*(read_extents(name, capacity_bytes) for name in names))
 
 
 def read_extents(name: str, capacity_bytes: int) -> tuple[Extent, ...]:

@@ -62,7 +62,8 @@ another disk, has another size, or (a file) was written to as a source, it begin
 done, the next call begins anew as well.
 
 The extents of --extents are a JSON array of {{"offset": N, "length": N}}, in bytes: everything that
-changed on the source AND everything that changed on the target since they were equal.
+changed on the source AND everything that changed on the target since they were equal. Give the
+option twice where these are two files.
 """
 
 _VERIFY = """\
@@ -90,10 +91,14 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="name", required=True)
     compare = _command(commands, "compare", "tell where two disks differ", _COMPARE)
     compare.epilog = _epilog(_COMPARE_EXAMPLES)
-    _reading(compare, extents="compare only these areas: JSON array of {offset, length}; - : stdin")
+    _reading(compare, extents="compare only these areas: array of {offset, length} in JSON; - : stdin")
     sync = _command(commands, "sync", "make the target equal to the source", _SYNC)
     sync.epilog = _epilog(_SYNC_EXAMPLES)
-    _reading(sync, extents="areas for --method tracked: JSON array of {offset, length}; - : stdin")
+    _reading(
+        sync,
+        extents="areas for --method tracked: array of {offset, length} in JSON; - : stdin; may be "
+        "given several times, for example once for each side",
+    )
     sync.add_argument(
         "--method",
         choices=("compare", "tracked", "full"),
@@ -166,7 +171,7 @@ def _command(
 
 
 def _reading(command: argparse.ArgumentParser, *, extents: str) -> None:
-    command.add_argument("--extents", metavar="FILE", help=extents)
+    command.add_argument("--extents", action="append", metavar="FILE", help=extents)
     if command.prog.endswith(("compare", "sync")):
         command.add_argument(
             "--bandwidth",

@@ -172,12 +172,14 @@ def test_tracked_touches_only_the_named_areas(
 ) -> None:
     areas = disks.root / "areas.json"
     areas.write_text(json.dumps([{"offset": MIB + 5, "length": MIB, "type": 1}]))
+    more = disks.root / "more.json"
+    more.write_text(json.dumps({"extents": [{"offset": 3 * MIB, "length": 1}]}))
 
-    assert run(capsys, "sync", *disks.args, "--extents", areas)[0] == 0
+    assert run(capsys, "sync", *disks.args, "--extents", areas, "--extents", more)[0] == 0
 
     expected = bytearray(disks.before)
-    end = 2 * MIB + 64 * KIB
-    expected[MIB:end] = disks.original[MIB:end]
+    for start, end in ((MIB, 2 * MIB + 64 * KIB), (3 * MIB, 3 * MIB + 64 * KIB)):
+        expected[start:end] = disks.original[start:end]
     assert disks.target.read_bytes() == expected
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from failback.disks.plan import BLOCK_BYTES, Extent, align
-from failback.disks.planner import Action, Part, decide, decide_full, whole_blocks
+from failback.disks.planner import Action, Part, decide, decide_full, tracked, whole_blocks
 
 UNIT = BLOCK_BYTES // 4
 """Maps are made of quarters of a block, so that most of their ends lie inside one."""
@@ -50,6 +50,32 @@ def well_formed(parts: tuple[Part, ...], capacity: int) -> bool:
         and all(start % BLOCK_BYTES == 0 and start < end for start, end in ends)
         and all(end % BLOCK_BYTES == 0 or end == capacity for _, end in ends)
     )
+
+
+@given(
+    st.lists(extents(), max_size=6),
+    st.lists(extents(), max_size=6),
+    st.integers(1, 30 * BLOCK_BYTES),
+)
+def test_tracked_areas_are_the_whole_blocks_that_changed_on_either_side(
+    ours: list[Extent], theirs: list[Extent], capacity: int
+) -> None:
+    areas = tracked(capacity, ours, theirs)
+
+    assert areas is not None
+    assert well_formed(tuple(Part(area, Action.COMPARE) for area in areas), capacity)
+    assert areas == tracked(capacity, theirs, ours)
+    changed = {at for at in units([*ours, *theirs]) if at < capacity}
+    assert changed <= units(areas)
+    # No block beside those: each holds a change.
+    assert {at // BLOCK_BYTES for at in units(areas)} == {at // BLOCK_BYTES for at in changed}
+
+
+@pytest.mark.parametrize("sides", [(None, []), ([], None), (None, None)])
+def test_a_side_that_cannot_tell_makes_it_the_whole_disk(
+    sides: tuple[list[Extent] | None, list[Extent] | None],
+) -> None:
+    assert tracked(BLOCK_BYTES, *sides) is None
 
 
 @given(disks(), st.lists(extents(), max_size=6), st.lists(extents(), max_size=6))
