@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,9 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def scene(template: Path, tmp_path: Path) -> Callable[..., Scene]:
     """A scene of that seed and method, with its disks filled and its pass planned."""
 
-    def make(seed: int = 1, method: str = "compare") -> Scene:
-        made = Scene(tmp_path, copy_of(template, tmp_path), random.Random(seed), method)
+    def make(seed: int = 1, method: str = "compare", **more: Any) -> Scene:
+        url = copy_of(template, tmp_path)
+        made = Scene(tmp_path, url, random.Random(seed), method, **more)
         made.fill()
         return made
 

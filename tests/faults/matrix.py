@@ -62,6 +62,8 @@ class Matrix:
             assert ending.what, f"{fault}: {ending}"
             assert ending.remedy, f"{fault}: {ending}"
             offset = ending.evidence.get("offset")
+            if ending.code in ("LeaseLost", "Stopped"):
+                offset = None  # nothing about the disk, though it may be told
             assert offset is None or isinstance(offset, int)
             outcome = Outcome.RETRIED if ending.retryable else Outcome.MENDED
             row = Row(fault, outcome, ending.code, offset)

@@ -149,6 +149,7 @@ class Scene:
     rng: random.Random
     method: str = "compare"
     size: int = SIZE
+    plan_name: str = "plan"
     attempts: int = 0
     rounds: int = 0
 
@@ -162,7 +163,7 @@ class Scene:
 
     @property
     def plan_id(self) -> str:
-        return f"plan {self.rounds}"
+        return f"{self.plan_name} {self.rounds}"
 
     def fence(self, owner: str = "test") -> Fence:
         return Fence(self.root / "state", "disk-1", owner)

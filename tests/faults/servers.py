@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import socket
 from pathlib import Path
@@ -40,22 +41,36 @@ def bad_sectors(folder: Path, size: int) -> NbdkitCommand:
     return NbdkitCommand(filters=["ddrescue"], parameters=[f"ddrescue-mapfile={notes}"])
 
 
-def pausing(control: Path) -> NbdkitCommand:
-    """Hangs as long as it is told to."""
-    return NbdkitCommand(filters=["pause"], parameters=[f"pause-control={control}"])
+def pausing(folder: Path) -> NbdkitCommand:
+    """Hangs from `pause(folder)` on."""
+    return logged(folder, "pause", parameters=(f"pause-control={folder / 'control'}",))
 
 
-def pause(control: Path) -> None:
+def pause(folder: Path) -> None:
     """Returns when no request is answered any more."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.connect(str(control))
+        sock.connect(str(folder / "control"))
         sock.sendall(b"p")
         assert sock.recv(1) == b"P"
 
 
-def logging(log: Path, *filters: str, parameters: tuple[str, ...] = ()) -> NbdkitCommand:
-    """Writes down what it is asked."""
-    return NbdkitCommand(filters=["log", *filters], parameters=[f"logfile={log}", *parameters])
+def logged(folder: Path, *filters: str, parameters: tuple[str, ...] = ()) -> NbdkitCommand:
+    """Writes down what it is asked, and beside which requests it has answered."""
+    log = f"logfile={folder / 'requests'}"
+    return NbdkitCommand(filters=["log", *filters], parameters=[log, *parameters])
+
+
+def answers(folder: Path, op: str = r"\w+") -> list[str]:
+    """What it answered, as far as it came to that."""
+    log = folder / "requests"
+    return re.findall(rf"\.\.\.{op} id=\d+ .*", log.read_text()) if log.exists() else []
+
+
+def unanswered(folder: Path, op: str = r"\w+") -> int:
+    """Requests of that kind under way."""
+    log = folder / "requests"
+    asked = re.findall(rf"\s{op} id=\d+ ", log.read_text()) if log.exists() else []
+    return len(asked) - len(answers(folder, op))
 
 
 def script(path: Path, lines: str) -> NbdkitCommand:

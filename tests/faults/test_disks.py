@@ -110,14 +110,13 @@ def test_a_flush_that_fails(scene: NewScene, matrix: Matrix) -> None:
 @pytest.mark.parametrize("side", ["to_target", "from_source"])
 def test_a_disk_that_hangs(scene: NewScene, matrix: Matrix, side: str) -> None:
     here = scene()
-    control = here.root / "c"
     options = replace(here.options, stall_timeout_s=0.5)
 
     with here.start(
-        bytes_s=8 * MIB, options=options, **{side: servers.pausing(control)}
+        bytes_s=8 * MIB, options=options, **{side: servers.pausing(here.root)}
     ) as running:
         running.until(lambda: running.examined_bytes > 0)
-        servers.pause(control)
+        servers.pause(here.root)
         ending = running.ending()
 
     assert ending is not None
@@ -246,12 +245,11 @@ def test_an_exporter_that_does_not_serve(
 
 def test_a_late_request_of_a_dead_attempt_never_arrives(scene: NewScene, matrix: Matrix) -> None:
     here = scene()
-    log = here.root / "log"
     delay_s = 1.0
-    late = servers.logging(log, "delay", parameters=(f"wdelay={delay_s:g}",))
+    late = servers.logged(here.root, "delay", parameters=(f"wdelay={delay_s:g}",))
 
     with here.start(to_target=late) as running:
-        running.until(lambda: log.exists() and " Write id=" in log.read_text())
+        running.until(lambda: servers.unanswered(here.root, "Write") > 0)
         running.send(signal.SIGKILL)
         running.ending()
     killed_at = time.monotonic()
@@ -262,6 +260,6 @@ def test_a_late_request_of_a_dead_attempt_never_arrives(scene: NewScene, matrix:
 
     eventually(lambda: time.monotonic() > killed_at + 1.2 * delay_s)
     assert here.target.read_bytes() == other
-    answered = [line for line in log.read_text().splitlines() if "...Write" in line]
+    answered = servers.answers(here.root, "Write")
     assert not [line for line in answered if "return=0" in line], "it was answered in time"
     matrix.add("the mover is killed with writes under way")
