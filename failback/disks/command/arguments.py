@@ -91,7 +91,9 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="name", required=True)
     compare = _command(commands, "compare", "tell where two disks differ", _COMPARE)
     compare.epilog = _epilog(_COMPARE_EXAMPLES)
-    _reading(compare, extents="compare only these areas: array of {offset, length} in JSON; - : stdin")
+    _reading(
+        compare, extents="compare only these areas: array of {offset, length} in JSON; - : stdin"
+    )
     sync = _command(commands, "sync", "make the target equal to the source", _SYNC)
     sync.epilog = _epilog(_SYNC_EXAMPLES)
     _reading(
