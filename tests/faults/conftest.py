@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,23 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def scene(template: Path, tmp_path: Path) -> Callable[..., Scene]:
+def scene(template: Path, tmp_path: Path) -> Iterator[Callable[..., Scene]]:
     """A scene of that seed and method, with its disks filled and its pass planned."""
 
+    scenes: list[Scene] = []
+
     def make(seed: int = 1, method: str = "compare", **more: Any) -> Scene:
-        url = copy_of(template, tmp_path)
-        made = Scene(tmp_path, url, random.Random(seed), method, **more)
+        root = tmp_path / str(len(scenes))
+        root.mkdir()
+        url = more.pop("url", None) or copy_of(template, root)
+        made = Scene(root, url, random.Random(seed), method, **more)
         made.fill()
+        scenes.append(made)
         return made
 
-    return make
+    yield make
+    for one in scenes:
+        one.close()
 
 
 @pytest.fixture

@@ -70,15 +70,18 @@ def _kill(scene: Scene, running: Running, victim: str) -> bool:
     if not there:
         return False
     supervisors, exporters = running.supervisors(), running.exporters()
+    far = [scene.far.pid] if scene.far is not None and scene.far.pid is not None else []
     match victim:
         case "mover":
             doomed = [running.pid]
         case "exporter":
-            doomed = [scene.rng.choice(exporters)] if exporters else []
+            # The other site's mover serves the source as an exporter does.
+            servers = [*exporters, *far]
+            doomed = [scene.rng.choice(servers)] if servers else []
         case "supervisor":
             doomed = [scene.rng.choice(supervisors)] if supervisors else []
         case _:
-            doomed = [*exporters, running.pid]
+            doomed = [*exporters, *far, running.pid]
     kill(*doomed)
     if running.pid in doomed:
         for pid in exporters:

@@ -6,6 +6,7 @@ SQL ledger and copies. A test may kill, stop or starve it at any instant.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import time
@@ -21,13 +22,17 @@ from sqlalchemy import event
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog, utc_now
 from failback.disks.blockio import Answer, BlockIO, Clock
-from failback.disks.copier import CopyOptions, copy
+from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence
 from failback.disks.opening import NBDKIT, open_disk
 from failback.disks.progress import CopyProgress
+from failback.disks.remote.disk import MoverAddress, RemoteDisk, open_remote
+from failback.disks.remote.scout import copy_from
 from failback.disks.throttle import Throttle
+from failback.disks.tls import TlsClient, TlsFiles
 from failback.errors import FailbackError, Stopped
+from tests.faults.far import NAME
 from tests.helpers.disks import QUICK
 
 
@@ -52,6 +57,8 @@ class Order:
     busy_timeout_s: float = 10.0
     clock: Clock = time.monotonic
     now: Callable[[], datetime] = utc_now
+    far: tuple[int, TlsFiles] | None = None
+    """Port and our certificate: the source is read by the other site's mover (method digest)."""
     late_flush: bool = False
     """Put a commit before its flush: the mistake that the checks must notice."""
     ledger_pages: int | None = None
@@ -117,13 +124,17 @@ def attempt(
 
         # As a worker does: the fence before the ledger.
         target = opened(order.target, writable=True, command=order.to_target)
-        source = opened(order.source, writable=False, command=order.from_source)
+        source = (
+            opened(order.source, writable=False, command=order.from_source)
+            if order.far is None
+            else stack.enter_context(contextlib.closing(opened_far(order, *order.far)))
+        )
         catalog = Catalog(order.url, busy_timeout_s=order.busy_timeout_s)
         stack.callback(catalog.close)
         if order.ledger_pages is not None:
             _limit_growth(catalog, order.ledger_pages)
         throttle = order.bytes_s and Throttle(order.bytes_s, clock=time.monotonic, burst_s=0.02)
-        return copy(
+        return copy_from(
             source,
             LateFlush(target) if order.late_flush else target,
             SqlLedgerStore(catalog, now=order.now).open(order.plan_id, order.fence.owner),
@@ -132,6 +143,17 @@ def attempt(
             report=report,
             clock=order.clock,
         )
+
+
+def opened_far(order: Order, port: int, files: TlsFiles) -> RemoteDisk:
+    """The source, behind TLS."""
+    return open_remote(
+        MoverAddress("127.0.0.1", port, TlsClient(files.client(), NAME)),
+        str(order.source),
+        "replica disk",
+        connect_timeout_s=order.connect_timeout_s,
+        io_timeout_s=order.io_timeout_s,
+    )
 
 
 def _limit_growth(catalog: Catalog, pages: int) -> None:

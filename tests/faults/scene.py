@@ -22,10 +22,11 @@ from failback.disks.fence import Fence
 from failback.disks.ledger import LedgerIdentity
 from failback.disks.plan import BLOCK_BYTES, Extent, plan_areas
 from failback.disks.progress import CopyProgress
+from tests.faults.far import Far
 from tests.faults.mover import Ending, Order, run
 from tests.helpers.disks import KIB, MIB, QUICK, alive, changed, content
 
-METHODS = ("compare", "tracked", "full")
+METHODS = ("compare", "tracked", "full", "digest")
 SEGMENT_BYTES = 256 * KIB
 SIZE = 4 * MIB + 1234
 WAIT_S = 30.0
@@ -141,7 +142,8 @@ class Scene:
 
     Args:
         url: of a migrated catalog.
-        method: compare, tracked (the areas are known) or full (the target is not read).
+        method: compare, tracked (the areas are known), full (the target is not read) or digest
+            (the source is behind a mover of its own).
     """
 
     root: Path
@@ -164,6 +166,14 @@ class Scene:
     @property
     def plan_id(self) -> str:
         return f"{self.plan_name} {self.rounds}"
+
+    def __post_init__(self) -> None:
+        self.far = Far(_processes, self.root) if self.method == "digest" else None
+
+    def close(self) -> None:
+        """End what the scene itself has started."""
+        if self.far is not None:
+            self.far.kill()
 
     def fence(self, owner: str = "test") -> Fence:
         return Fence(self.root / "state", "disk-1", owner)
@@ -233,6 +243,7 @@ class Scene:
             fence=self.fence(changes.pop("owner", f"attempt {self.attempts}")),
             url=self.url,
             plan_id=self.plan_id,
+            far=None if self.far is None else (self.far.port(), self.far.client),
             **{"options": self.options, **changes},
         )
         running = Running(order)

@@ -222,6 +222,20 @@ def test_a_supervisor_that_is_killed(scene: NewScene, matrix: Matrix) -> None:
     matrix.add("the supervisor is killed", ending)
 
 
+def test_the_other_site_s_mover_is_killed(scene: NewScene, matrix: Matrix) -> None:
+    here = scene(1, "digest")
+    assert here.far is not None
+    with here.start(bytes_s=MIB) as running:
+        running.until(lambda: running.examined_bytes > 0)
+        here.far.kill()
+        ending = running.ending()
+
+    assert ending is not None
+    told(ending, "DiskUnavailable")
+    here.finish()
+    matrix.add("the other site's mover is killed", ending)
+
+
 @pytest.mark.parametrize(
     ("fault", "lines", "said"),
     [

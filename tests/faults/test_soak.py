@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,12 +35,15 @@ def rounds(new: Callable[[int], Scene], once: Callable[[Scene, int], Tally]) -> 
     began, total, seed = time.monotonic(), Tally(), SEED
     while total.kills < KILLS or time.monotonic() - began < MINUTES * 60 / TESTS:
         print(f"seed {seed}", flush=True)
-        tally = once(new(seed), 5)
+        one = new(seed)
+        tally = once(one, 5)
+        one.close()
         assert tally.wrong == [], f"seed {seed}"
         total.kills += tally.kills
         total.resumed += tally.resumed
         total.seen = Counter(total.seen + tally.seen)
         seed += 1
+        shutil.rmtree(one.root)
     print(f"{total.kills} kills, {total.resumed} resumed; {dict(sorted(total.seen.items()))}")
     assert total.resumed
     return total
