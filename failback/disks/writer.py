@@ -41,7 +41,7 @@ class WriterCommand:
             raise ValueError("a local disk is read by the mover itself")
         # By path, not as a module: the environment does not say where our package is.
         root = str(Path(__file__).parents[2])
-        return [sys.executable, "-I", "-c", _BOOT, root, str(path.absolute())]
+        return [sys.executable, "-I", "-S", "-c", _BOOT, root, str(path.absolute())]
 
 
 class Writer:
