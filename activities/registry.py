@@ -25,12 +25,17 @@ from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.contracts.plan import Tuning
 from failback.disks.copier import CopyOptions
+from failback.disks.kinds import DatastoreAccess
 from failback.disks.ledger import LedgerStore
+from failback.disks.remote.address import host_and_port
+from failback.disks.remote.service import MoverService
 from failback.disks.supervisor import boot_id
 from failback.disks.throttle import Throttle
+from failback.disks.tls import TlsFiles
 from failback.hypervisor.ports import Sites
 from failback.hypervisor.vsphere.sites import VsphereSites
 from failback.settings import Settings
+from failback.settings_disks import MoverSettings
 from workflows import operations as op
 
 
@@ -80,11 +85,24 @@ def build(settings: Settings) -> Activities:
         ledger_retention=settings.ledger_retention,
     )
 
+    services = [serve_disks(settings.sites[name].mover, access[name]) for name in settings.sites]
+
     def close() -> None:
+        for service in services:
+            if service is not None:
+                service.close()
         sites.close()
         catalog.close()
 
     return Activities(control=control(rooms), mover=mover(rooms), close=close)
+
+
+def serve_disks(mover: MoverSettings | None, access: DatastoreAccess) -> MoverService | None:
+    """The service by which another site's movers read a site's disks, if the settings have it."""
+    if mover is None or mover.listen is None:
+        return None
+    files = TlsFiles.in_folder(mover.tls_dir)
+    return MoverService(host_and_port(mover.listen), files, access.lend, peers=mover.peers)
 
 
 def control(rooms: Rooms) -> list[Callable[..., Any]]:

@@ -14,9 +14,10 @@ from failback.contracts.operations import (
     TransportChanges,
     TransportResult,
 )
-from failback.disks.copier import CopyOptions, copy
+from failback.disks.copier import CopyOptions
 from failback.disks.ledger import LedgerStore, PassLedger
 from failback.disks.progress import CopyProgress
+from failback.disks.remote.scout import copy_from
 from failback.hypervisor.ports import Sites
 
 
@@ -45,7 +46,7 @@ class TransferActivities:
         # The fence first: until the earlier writer is proven dead its commits are still true.
         with self.disks.open_pair(argument, attempt, writable=True) as pair:
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
-            progress = copy(
+            progress = copy_from(
                 pair.source,
                 pair.target,
                 ledger,

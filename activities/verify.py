@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 
 from activities.disks import Disks, Pair, disk_id
 from activities.edge import Attempt
@@ -12,10 +13,12 @@ from activities.inventory import require_untouched
 from activities.transfer import waiting
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DifferencePlan, Verify, VerifyResult
-from failback.disks.copier import CopyOptions, copy
+from failback.disks.copier import CopyOptions
 from failback.disks.digest import VerifyOutcome, verify
 from failback.disks.ledger import LedgerIdentity, LedgerStore
 from failback.disks.plan import TransferPlan
+from failback.disks.remote.disk import RemoteDisk
+from failback.disks.remote.scout import copy_from, verify_remote
 from failback.errors import VerifyMismatch
 from failback.hypervisor.ports import Sites
 
@@ -63,8 +66,12 @@ class VerifyActivities:
         return _result(plan, outcome, repaired=True, alarm=alarm)
 
     def _digest(self, argument: Verify, pair: Pair, *, whole_disk: bool) -> VerifyOutcome:
-        return verify(
-            pair.source,
+        # What is behind the other site's mover is digested there: nothing is streamed.
+        source = pair.source
+        digest = partial(verify, source)
+        if isinstance(source, RemoteDisk):
+            digest = partial(verify_remote, source)
+        return digest(
             pair.target,
             self.ledger.written(disk_id(argument.run.run_id, argument.target)),
             sample_fraction=self.fraction,
@@ -86,7 +93,7 @@ class VerifyActivities:
             TransferPlan(argument.source.capacity_bytes, self.segment_bytes),
         )
         with self.disks.open_pair(argument, attempt, writable=True) as pair:
-            copy(
+            copy_from(
                 pair.source,
                 pair.target,
                 self.ledger.open(repair_id, attempt.owner),

@@ -27,7 +27,7 @@ from failback.disks.kinds import DatastoreAccess, DiskKind
 from failback.disks.plan import BLOCK_BYTES, SEGMENT_BYTES
 from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
-from failback.settings_disks import NbdSettings, VddkSettings
+from failback.settings_disks import MoverSettings, NbdSettings, VddkSettings
 from failback.settings_types import Location, Section, from_file
 
 
@@ -138,17 +138,24 @@ class SiteSettings(Section):
     datastores: dict[str, Location] = Field(default_factory=dict)
     nbd: NbdSettings | None = None
     vddk: VddkSettings | None = None
+    mover: MoverSettings | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
         for kind, table in (("nbd", self.nbd), ("vddk", self.vddk)):
             if (self.kind == kind) != (table is not None):
                 raise ValueError(f'must have a table {kind} if its kind is "{kind}", and only then')
+        elsewhere = self.mover is not None and self.mover.address is not None
+        if (self.kind == "mover") != elsewhere:
+            raise ValueError('must have mover.address if its kind is "mover", and only then')
+        if self.mover is not None and not elsewhere and self.kind not in ("flat", "file"):
+            raise ValueError('must have the kind "flat" or "file" if its mover service runs here')
         return self
 
     def access(self) -> DatastoreAccess:
         """How movers reach the disks."""
         host = urlsplit(self.url).hostname or ""
+        mover = self.mover.site() if self.mover else None
         return DatastoreAccess(
             datastores=self.datastores,
             chain_members_complete=self.chain_members_complete,
@@ -156,6 +163,7 @@ class SiteSettings(Section):
             address=self.nbd.address if self.nbd else "",
             tls_dir=self.nbd.tls_dir if self.nbd else None,
             vddk=self.vddk.of(host, self.username, self.password_file) if self.vddk else None,
+            mover=mover,
         )
 
     def connection(self, name: str) -> SiteConnection:

@@ -9,6 +9,8 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from failback.disks.address import parse_address
+from failback.disks.remote.address import host_and_port
+from failback.disks.remote.disk import MoverSite
 from failback.disks.vddk import VddkSite
 from failback.errors import SettingsInvalid
 from failback.settings_types import Location, Section
@@ -43,6 +45,40 @@ class NbdSettings(Section):
         if self.address.lower().startswith("nbds") and self.tls_dir is None:
             raise ValueError("must have tls_dir, because its address asks for TLS")
         return self
+
+
+def _listen(text: str) -> str:
+    try:
+        host_and_port(text)
+    except SettingsInvalid:
+        raise ValueError("is not of the form host:port") from None
+    return text
+
+
+HostPort = Annotated[str, AfterValidator(_listen)]
+
+
+class MoverSettings(Section):
+    """The service by which another site's movers read the disks of a site."""
+
+    tls_dir: Location
+    address: HostPort | None = None
+    server_name: str | None = Field(None, min_length=1)
+    listen: HostPort | None = None
+    peers: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if (self.address is None) == (self.listen is None):
+            raise ValueError("must have either address (it runs elsewhere) or listen (run it here)")
+        return self
+
+    def site(self) -> MoverSite | None:
+        """How to reach it; None where it runs here."""
+        if self.address is None:
+            return None
+        host, port = host_and_port(self.address)
+        return MoverSite(host, port, self.server_name or host, self.tls_dir)
 
 
 class VddkSettings(Section):

@@ -116,6 +116,8 @@ class Method(StrEnum):
 
     COMPARE = "compare"
     TRACKED = "tracked"
+    DIGEST = "digest"
+    """A comparison in which each site digests its own disk."""
 
 
 class ReplicaContent(StrEnum):

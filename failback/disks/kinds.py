@@ -4,6 +4,7 @@ flat    a server (nbdkit) on the flat file below a mounted datastore
 file    the same file, read by the mover itself and written by a process of its own: the fastest
 nbd     somebody else's NBD server
 vddk    VMware's library, through nbdkit
+mover   another mover near the disk, which digests it there; for reading only
 
 However a disk is reached, what changes it passes through a process under a supervisor, so that
 `fence.prove_dead` means the same for all.
@@ -24,13 +25,15 @@ from failback.disks.address import NbdAddress, files_of, open_address, parse_add
 from failback.disks.blockio import BlockIO, Check
 from failback.disks.exporter import Command
 from failback.disks.fence import Fence
+from failback.disks.file import FileDisk
 from failback.disks.flat import resolve_flat
 from failback.disks.opening import NBDKIT, open_disk, open_local
 from failback.disks.relay import RelayCommand, name_as_nbdkit_does
+from failback.disks.remote.disk import MoverSite
 from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
 from failback.errors import SettingsInvalid
 
-DiskKind = Literal["flat", "file", "nbd", "vddk"]
+DiskKind = Literal["flat", "file", "nbd", "vddk", "mover"]
 Opened = tuple[BlockIO, Callable[[], None]]
 """The disk, and what keeps it open (see opening.py)."""
 
@@ -50,13 +53,17 @@ class DatastoreAccess:
     tls_dir: Path | None = None
     """For nbd: PEM files, see tls.py."""
     vddk: VddkSite | None = None
+    mover: MoverSite | None = None
 
     def require(self, file: str) -> None:
-        """Raise now what opening the disk would raise for its name; opens nothing."""
+        """Raise now what opening the disk would raise for its name."""
         if self.kind == "nbd":
             address_of(self.address, file)
         elif self.kind == "vddk":
             require_vddk(self._vddk())
+        elif self.kind == "mover":
+            # Only its own mover can tell, so this asks it.
+            self._mover().open(file, file).close()
         else:
             self._flat(file)
 
@@ -99,6 +106,13 @@ class DatastoreAccess:
                 )
             case "vddk":
                 path, command = Path(file), VddkCommand(self._vddk(), vm, file, snapshot)
+            case "mover":
+                if writable:
+                    raise SettingsInvalid(
+                        f"{name} is reached through another mover, which only reads.",
+                        "Run the worker of this site where its disks can be written.",
+                    )
+                return _lent(self._mover(), file, name)
         return open_disk(
             path,
             writable=writable,
@@ -108,6 +122,23 @@ class DatastoreAccess:
             lease_s=lease_s,
             command=command,
         )
+
+    def lend(self, file: str) -> AbstractContextManager[BlockIO]:
+        """The disk as this site's mover service opens it for others: without any right to write."""
+        if self.kind not in ("flat", "file"):
+            raise SettingsInvalid(
+                f"The mover service cannot open disks of the kind {self.kind}.",
+                "Mount the datastores and use the kind flat or file there.",
+            )
+        return closing(FileDisk(self._flat(file), file, writable=False))
+
+    def _mover(self) -> MoverSite:
+        if self.mover is None:
+            raise SettingsInvalid(
+                "A site of the kind mover has no address of its mover.",
+                "Add mover.address; see docs/settings.md.",
+            )
+        return self.mover
 
     def _flat(self, file: str) -> Path:
         return resolve_flat(
@@ -135,6 +166,13 @@ def address_of(template: str, file: str) -> NbdAddress:
             "{path}", quote(named["path"])
         )
     )
+
+
+@contextmanager
+def _lent(mover: MoverSite, file: str, name: str) -> Iterator[Opened]:
+    """Whoever hangs here holds nothing there but a read-only descriptor."""
+    with closing(mover.open(file, name)) as disk:
+        yield disk, lambda: None
 
 
 @contextmanager

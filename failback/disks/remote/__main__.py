@@ -10,10 +10,11 @@ import threading
 from pathlib import Path
 
 from failback import logging as logs
+from failback.disks.kinds import DatastoreAccess
 from failback.disks.remote.address import host_and_port
-from failback.disks.remote.service import MoverService, below
+from failback.disks.remote.service import MoverService, Opener, below
 from failback.disks.tls import TlsFiles
-from failback.errors import FailbackError
+from failback.errors import FailbackError, SettingsInvalid
 
 log = logging.getLogger("failback.mover")
 
@@ -33,11 +34,23 @@ def main(arguments: list[str]) -> int:
     )
     serve.add_argument(
         "--allow-root",
-        required=True,
         action="append",
+        default=[],
         type=Path,
         metavar="DIR",
-        help="files below it may be read; may be given several times",
+        help="files below it may be read by their path; may be given several times",
+    )
+    serve.add_argument(
+        "--datastore",
+        action="append",
+        default=[],
+        metavar="NAME=DIR",
+        help="disks may be read by their vSphere name; may be given several times",
+    )
+    serve.add_argument(
+        "--chain-members-complete",
+        action="store_true",
+        help="every file of a snapshot chain is a complete image, as in the practice site only",
     )
     serve.add_argument(
         "--peer",
@@ -55,7 +68,7 @@ def main(arguments: list[str]) -> int:
         service = MoverService(
             host_and_port(given.listen),
             TlsFiles.in_folder(given.certificates),
-            below(given.allow_root),
+            _opener(given),
             peers=given.peer,
         )
     except FailbackError as error:
@@ -65,6 +78,20 @@ def main(arguments: list[str]) -> int:
     ended.wait()
     service.close()
     return 0
+
+
+def _opener(given: argparse.Namespace) -> Opener:
+    stores = dict[str, Path]()
+    for text in given.datastore:
+        name, separator, folder = text.partition("=")
+        if not (name and separator and folder):
+            raise SettingsInvalid(f"{text!r} names no datastore.", "Write --datastore NAME=DIR.")
+        stores[name] = Path(folder)
+    if not (stores or given.allow_root):
+        raise SettingsInvalid("Nothing would be served.", "Give --datastore or --allow-root.")
+    access = DatastoreAccess(stores, chain_members_complete=given.chain_members_complete)
+    files = below(given.allow_root)
+    return lambda name: access.lend(name) if name.startswith("[") else files(name)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from failback.disks.blockio import Answer
 from failback.disks.nbd import connect
@@ -15,7 +16,7 @@ from failback.disks.remote import wire
 from failback.disks.remote.link import Frame, Link
 from failback.disks.remote.packing import Unpacker
 from failback.disks.remote.wire import Kind
-from failback.disks.tls import TlsClient
+from failback.disks.tls import TlsClient, TlsFiles
 from failback.errors import DiskError, DiskSizeMismatch, FailbackError
 
 Then = Callable[[bytes], None]
@@ -28,6 +29,22 @@ class MoverAddress:
     host: str
     port: int
     tls: TlsClient
+
+
+@dataclass(frozen=True)
+class MoverSite:
+    """The mover of another site, as the settings tell of it."""
+
+    host: str
+    port: int
+    server_name: str
+    """What its certificate must carry."""
+    tls_dir: Path
+
+    def open(self, disk: str, name: str) -> RemoteDisk:
+        """The arguments and errors of `open_remote`; the TLS files are read anew each time."""
+        tls = TlsClient(TlsFiles.in_folder(self.tls_dir).client(), self.server_name)
+        return open_remote(MoverAddress(self.host, self.port, tls), disk, name)
 
 
 class RemoteDisk:
@@ -182,7 +199,7 @@ def open_remote(
     disk: str,
     name: str,
     *,
-    capacity_bytes: int,
+    capacity_bytes: int | None = None,
     connect_timeout_s: float = 10.0,
     io_timeout_s: float = 120.0,
 ) -> RemoteDisk:
@@ -191,7 +208,7 @@ def open_remote(
     Args:
         disk: as that mover names its disks.
         name: what the disk is called in messages.
-        capacity_bytes: what the plan says; another size there is refused.
+        capacity_bytes: what the plan says, another size there is refused; None: any.
 
     Raises DiskUnavailable, DiskSizeMismatch, CertificateUntrusted, and what the other mover met
     when it opened the disk: SettingsInvalid, DiskHasParent."""
@@ -211,7 +228,9 @@ def open_remote(
         if frame.kind is not Kind.WELCOME:
             raise wire.broken(name, "answered the greeting with something else")
         actual = wire.parse_json(name, frame.payload).get("capacity_bytes")
-        if actual != capacity_bytes:
+        if type(actual) is not int or actual < 0:
+            raise wire.broken(name, "did not tell the disk's size")
+        if capacity_bytes is not None and actual != capacity_bytes:
             raise DiskSizeMismatch(
                 f"{name} has {actual} bytes, the plan says {capacity_bytes}.",
                 "Calculate the difference again after the disk's size is settled.",
@@ -220,4 +239,4 @@ def open_remote(
     except BaseException:
         link.close(0)
         raise
-    return RemoteDisk(link, name, capacity_bytes, key, io_timeout_s)
+    return RemoteDisk(link, name, actual, key, io_timeout_s)

@@ -15,8 +15,9 @@ from dataclasses import replace
 from blake3 import blake3
 
 from failback.disks.blockio import BlockIO, Check, Clock
-from failback.disks.copier import CopyOptions, Scouting
+from failback.disks.copier import CopyOptions, Scouting, copy
 from failback.disks.digest import VerifyOptions, VerifyOutcome, choose
+from failback.disks.ledger import PassLedger
 from failback.disks.plan import (
     BLOCK_BYTES,
     SEGMENT_BYTES,
@@ -46,7 +47,34 @@ USUAL = VerifyOptions()
 def over_link(options: CopyOptions) -> CopyOptions:
     """The same options for a source behind a link: single blocks are read, and many of them at
     once, because each is on its way for a round trip."""
-    return replace(options, window=64, request_bytes=256 * 1024)
+    return replace(options, window=max(options.window, 64), request_bytes=256 * 1024)
+
+
+def copy_from(
+    source: BlockIO,
+    target: BlockIO,
+    ledger: PassLedger,
+    *,
+    options: CopyOptions,
+    check: Check,
+    report: Callable[[CopyProgress], None],
+    clock: Clock,
+) -> CopyProgress:
+    """`copier.copy`, with digests if the source is a disk of the other site."""
+    scout = None
+    if isinstance(source, RemoteDisk):
+        scout = scouting(source, target, ledger.plan.segment_bytes)
+        options = over_link(options)
+    return copy(
+        source,
+        target,
+        ledger,
+        options=options,
+        check=check,
+        report=report,
+        clock=clock,
+        scout=scout,
+    )
 
 
 class Scout:

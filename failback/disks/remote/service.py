@@ -134,7 +134,8 @@ class MoverService:
                 key, name, capacity = wire.parse_hello(peer, frame.payload)
                 disk = stack.enter_context(self._opener(name))
                 _demand_size(disk, capacity)
-                link.send(Kind.WELCOME, 0, wire.pack_json({"capacity_bytes": capacity}))
+                welcome = wire.pack_json({"capacity_bytes": disk.capacity_bytes})
+                link.send(Kind.WELCOME, 0, welcome)
                 log.info("serving a disk", extra={"peer": peer, "disk": name})
                 Session(link, disk, key, check=self._check).run()
             except FailbackError as error:
@@ -158,8 +159,8 @@ class MoverService:
             )
 
 
-def _demand_size(disk: BlockIO, capacity_bytes: int) -> None:
-    if disk.capacity_bytes != capacity_bytes:
+def _demand_size(disk: BlockIO, capacity_bytes: int | None) -> None:
+    if capacity_bytes is not None and disk.capacity_bytes != capacity_bytes:
         raise DiskSizeMismatch(
             f"{disk.name} has {disk.capacity_bytes} bytes, the plan says {capacity_bytes}.",
             "Calculate the difference again after the disk's size is settled.",

@@ -112,8 +112,8 @@ def parse_json(name: str, data: bytes | memoryview) -> dict[str, Any]:
     raise broken(name, "sent something else than a small JSON object")
 
 
-def parse_hello(name: str, data: bytes | memoryview) -> tuple[bytes, str, int]:
-    """(key, disk, capacity in bytes) of a HELLO."""
+def parse_hello(name: str, data: bytes | memoryview) -> tuple[bytes, str, int | None]:
+    """(key, disk, capacity in bytes that it must have or None) of a HELLO."""
     values = parse_json(name, data)
     if values.get("version") != VERSION:
         raise DiskUnavailable(
@@ -125,7 +125,7 @@ def parse_hello(name: str, data: bytes | memoryview) -> tuple[bytes, str, int]:
         not isinstance(key, str)
         or re.fullmatch(r"[0-9a-f]{64}", key) is None
         or not isinstance(disk, str)
-        or type(capacity) is not int
+        or type(capacity) not in (int, type(None))
     ):
         raise broken(name, "introduced itself in a wrong way")
     return bytes.fromhex(key), disk, capacity
