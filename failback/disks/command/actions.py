@@ -6,9 +6,10 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from importlib import import_module
+from typing import Any
 
 from failback.disks.blockio import BlockIO
-from failback.disks.command import passes
 from failback.disks.command.areas import read_all
 from failback.disks.command.interrupt import Interrupt
 from failback.disks.command.show import Screen
@@ -16,6 +17,7 @@ from failback.disks.command.sides import Pair, opened
 from failback.disks.command.units import size, span
 from failback.disks.command.unwritten import PassOnce, Unwritten
 from failback.disks.copier import CopyOptions, copy
+from failback.disks.digest import VerifyOptions
 from failback.disks.digest import verify as digest
 from failback.disks.ledger import PassLedger
 from failback.disks.plan import SEGMENT_BYTES, Extent, TransferPlan, plan_areas
@@ -77,7 +79,7 @@ def sync(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bool:
         plan = _plan(args, pair.capacity_bytes, args.segment or SEGMENT_BYTES)
         with (
             (
-                passes.kept(args.ledger, pair, plan, shown.note)
+                _passes().kept(args.ledger, pair, plan, shown.note)
                 if args.ledger
                 else nullcontext(PassOnce(plan))
             ) as ledger,
@@ -112,7 +114,7 @@ def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> boo
         if args.extents:
             written += read_all(args.extents, pair.capacity_bytes)
         if args.ledger:
-            written += passes.written(args.ledger, pair)
+            written += _passes().written(args.ledger, pair)
         whole = args.whole or not (args.extents or args.ledger)
         # Nothing is written, so a signal may end it at any instant.
         outcome = digest(
@@ -123,6 +125,7 @@ def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> boo
             report=shown.progress,
             sample_fraction=args.sample,
             whole_disk=whole,
+            options=VerifyOptions(report_interval_s=REPORT_S),
         )
     shown.end()
     shown.give(
@@ -138,6 +141,11 @@ def verify(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> boo
     else:
         shown.say(f"The disks differ, first at offset {outcome.first_difference_offset}.")
     return outcome.equal
+
+
+def _passes() -> Any:
+    """The ledger in a file; only now, because it loads a database."""
+    return import_module("failback.disks.command.passes")
 
 
 def _both(args: argparse.Namespace, *, write: bool) -> AbstractContextManager[Pair]:

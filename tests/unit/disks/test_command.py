@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -372,6 +373,38 @@ def test_a_sync_that_was_ended_goes_on_where_its_ledger_says(
     status, out, err = run(capsys, *again)
     assert (status, results(out)[-1]["resumed_bytes"], err) == (0, 0, "")
     assert disks.target.read_bytes() == disks.original
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("method", ["compare", "full", "tracked"])
+def test_syncs_killed_at_random_instants_end_in_equality(
+    disks: Disks, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    rng = random.Random(method)
+    ledger = disks.root / "sync.ledger"
+    more: list[str | Path] = ["--ledger", ledger, "--method", method]
+    if method == "tracked":
+        areas = disks.root / "areas.json"
+        areas.write_text(json.dumps([{"offset": 0, "length": SIZE}]))
+        more += ["--extents", areas]
+    kills = resumed = 0
+    while kills < 25:
+        disks.target.write_bytes(disks.before)
+        for _ in range(rng.randint(1, 4)):
+            process = started(disks, *more)
+            # Any instant from the first import to the last commit.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0.05, 2.5))
+            process.kill()
+            process.communicate(timeout=20)
+            kills += process.returncode == -9
+
+        status, out, _ = run(capsys, "sync", *disks.args, *more, "--segment", "256K", "--json")
+
+        assert status == 0
+        resumed += results(out)[-1]["resumed_bytes"] > 0
+        assert disks.target.read_bytes() == disks.original
+    assert resumed > 2
 
 
 def test_a_ledger_of_another_disk_counts_for_nothing(
