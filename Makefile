@@ -33,8 +33,9 @@ demo: setup ## Fail a practice site back, with everything on this machine (DEMO=
 test: setup ## Run the tests (ARGS='...' for pytest).
 	@$(VENV) -m pytest $(ARGS)
 
-soak: setup ## Run the long proofs that `make test` leaves out (ARGS='...' for pytest).
-	@$(VENV) -m pytest -m soak $(ARGS)
+# Variables given to make reach the tests as environment variables; -s shows seeds as they come.
+soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).
+	@$(VENV) -m pytest -m soak -s $(ARGS)
 
 lint: venv ## Check style and types of the Python code and of the practice site's Go code.
 	@$(VENV) -m ruff check .

@@ -22,7 +22,7 @@ from tests.faults.test_power_cut import POWER, VOLATILE
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 
 NewScene = Callable[..., Scene]
-MINUTES = float(os.environ.get("SOAK_MINUTES") or 6)
+MINUTES = float(os.environ.get("SOAK_MINUTES") or 8)
 """For all tests of this file together."""
 KILLS = int(os.environ.get("KILLS") or 25)
 """At least so many for each method, however long it takes."""
