@@ -25,7 +25,7 @@ from failback.disks.blockio import Answer, BlockIO, Clock
 from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence
-from failback.disks.opening import NBDKIT, open_disk
+from failback.disks.opening import NBDKIT, WRITER, open_disk, open_local
 from failback.disks.progress import CopyProgress
 from failback.disks.remote.disk import MoverAddress, RemoteDisk, open_remote
 from failback.disks.remote.scout import copy_from
@@ -59,6 +59,8 @@ class Order:
     now: Callable[[], datetime] = utc_now
     far: tuple[int, TlsFiles] | None = None
     """Port and our certificate: the source is read by the other site's mover (method digest)."""
+    local: bool = False
+    """Both disks are read by the mover itself, without an exporter (kind file)."""
     late_flush: bool = False
     """Put a commit before its flush: the mistake that the checks must notice."""
     ledger_pages: int | None = None
@@ -105,16 +107,17 @@ def attempt(
             raise Stopped("The worker is shutting down.", "Another attempt goes on.")
 
     with ExitStack() as stack:
+        opener = open_local if order.local else open_disk
 
         def opened(path: Path, *, writable: bool, command: NbdkitCommand) -> BlockIO:
             disk, renew = stack.enter_context(
-                open_disk(
+                opener(
                     path,
                     writable=writable,
                     fence=order.fence if writable else None,
                     check=check,
                     lease_s=order.lease_s,
-                    command=command,
+                    command=WRITER if order.local else command,
                     connect_timeout_s=order.connect_timeout_s,
                     io_timeout_s=order.io_timeout_s,
                 )

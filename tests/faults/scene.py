@@ -27,6 +27,8 @@ from tests.faults.mover import Ending, Order, run
 from tests.helpers.disks import KIB, MIB, QUICK, alive, changed, content
 
 METHODS = ("compare", "tracked", "full", "digest")
+KILLED = (*METHODS, "file")
+"""And comparing without exporters, where a disk has a writer only."""
 SEGMENT_BYTES = 256 * KIB
 SIZE = 4 * MIB + 1234
 WAIT_S = 30.0
@@ -143,7 +145,7 @@ class Scene:
     Args:
         url: of a migrated catalog.
         method: compare, tracked (the areas are known), full (the target is not read) or digest
-            (the source is behind a mover of its own).
+            (the source is behind a mover of its own); or file (compare, without exporters).
     """
 
     root: Path
@@ -244,6 +246,7 @@ class Scene:
             url=self.url,
             plan_id=self.plan_id,
             far=None if self.far is None else (self.far.port(), self.far.client),
+            local=self.method == "file",
             **{"options": self.options, **changes},
         )
         running = Running(order)

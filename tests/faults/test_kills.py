@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.kills import kill_many
-from tests.faults.scene import METHODS, Scene
+from tests.faults.scene import KILLED, Scene
 
 NewScene = Callable[..., Scene]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KILLED)
 def test_kills_at_random_moments_end_in_equality(scene: NewScene, method: str) -> None:
     tally = kill_many(scene(1, method), 5)
 

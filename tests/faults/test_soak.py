@@ -16,7 +16,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.faults.kills import Tally, kill_many
-from tests.faults.scene import METHODS, Scene
+from tests.faults.scene import KILLED, METHODS, Scene
 from tests.faults.test_power_cut import POWER, VOLATILE
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
@@ -27,7 +27,7 @@ MINUTES = float(os.environ.get("SOAK_MINUTES") or 8)
 KILLS = int(os.environ.get("KILLS") or 25)
 """At least so many for each method, however long it takes."""
 SEED = int(os.environ.get("SEED") or random.SystemRandom().randrange(10**6))
-TESTS = 2 * len(METHODS)
+TESTS = len(KILLED) + len(METHODS)
 
 
 def rounds(new: Callable[[int], Scene], once: Callable[[Scene, int], Tally]) -> Tally:
@@ -49,7 +49,7 @@ def rounds(new: Callable[[int], Scene], once: Callable[[Scene, int], Tally]) -> 
     return total
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", KILLED)
 def test_kills(scene: NewScene, method: str) -> None:
     rounds(lambda seed: scene(seed, method), kill_many)
 
