@@ -17,7 +17,7 @@ from failback.disks.remote.link import Frame, Link
 from failback.disks.remote.packing import Unpacker
 from failback.disks.remote.wire import Kind
 from failback.disks.tls import TlsClient, TlsFiles
-from failback.errors import DiskError, DiskSizeMismatch, FailbackError
+from failback.errors import DiskSizeMismatch, FailbackError
 
 Then = Callable[[bytes], None]
 
@@ -127,7 +127,7 @@ class RemoteDisk:
         answers: list[Answer] = []
         try:
             self._hear(answers)
-        except DiskError as error:
+        except FailbackError as error:
             self._link.fail(error)
         if not answers and self._link.failure is not None:
             raise self._located(self._link.failure)

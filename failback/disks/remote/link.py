@@ -23,6 +23,8 @@ from failback.errors import DiskUnavailable, FailbackError
 MAX_INBOX = 64
 """Frames received and not yet taken; until then the peer has to wait."""
 
+SMALL_BYTES = 16 * 1024
+
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _TICK_S = 0.5
 
@@ -80,6 +82,7 @@ class Link:
             self._wake()
         elif timeout_s > 0:
             self._wait(timeout_s)
+            return self.poll(0)
         return []
 
     def on_answer(self, wake: Callable[[], None]) -> None:
@@ -96,8 +99,10 @@ class Link:
     def send(self, kind: Kind, number: int, *parts: bytes | memoryview) -> None:
         """Queue a frame; its parts must not change until it has left."""
         length = sum(len(one) for one in parts)
-        for one in (wire.HEAD.pack(length, kind, number), *parts):
-            self._outbox.append(memoryview(one))
+        head = wire.HEAD.pack(length, kind, number)
+        # A small frame in one piece: each piece is a TLS record and a system call of its own.
+        pieces = (head, *parts) if length > SMALL_BYTES else (b"".join((head, *parts)),)
+        self._outbox.extend(memoryview(one) for one in pieces)
         self.unsent_bytes += wire.HEAD.size + length
         if self.failure is None:
             self._attempt(self._send)
@@ -124,12 +129,13 @@ class Link:
         return frame
 
     def fail(self, error: FailbackError) -> None:
-        """End the connection; `take` raises the error from now on."""
-        if self.failure is None:
-            self.failure = error
-            self._outbox.clear()
-            with contextlib.suppress(OSError):  # already down, which is what is wanted
-                self._sock.shutdown(socket.SHUT_RDWR)
+        """End the connection; `take` raises the error from now on.
+
+        A later error replaces an earlier one: it is what the last frames said before the end."""
+        self.failure = error
+        self._outbox.clear()
+        with contextlib.suppress(OSError):  # already down, which is what is wanted
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def close(self, linger_s: float = _TICK_S) -> None:
         """Send what is queued, if the peer takes it within the time, and say goodbye."""
@@ -143,11 +149,22 @@ class Link:
                 self._wait(left_s)
             if self.failure is None and not self._outbox:
                 part(self._sock)
+                self._drain(deadline)
         self.failure = self.failure or DiskUnavailable(
             f"The connection to the mover of {self.name} was closed by us.", "Connect again."
         )
         self._outbox.clear()
         self._sock.close()
+
+    def _drain(self, deadline: float) -> None:
+        """Read until the peer ends too: bytes left unread would reset the connection, and the reset
+        may overtake what we said last."""
+        self._sock.shutdown(socket.SHUT_WR)
+        poller = select.poll()
+        poller.register(self._sock.fileno(), select.POLLIN)
+        while (left_s := deadline - time.monotonic()) > 0 and poller.poll(left_s * 1000):
+            if not self._sock.recv(65536):
+                return
 
     # --- moving bytes ---
 
@@ -173,6 +190,10 @@ class Link:
                 count = self._sock.send(data)
             except _WOULD_BLOCK:
                 return
+            except OSError:
+                # What the peer said before it hung up tells more than that it did.
+                self._receive()
+                raise
             self.moved_at = time.monotonic()
             self.unsent_bytes -= count
             if count < len(data):

@@ -125,7 +125,7 @@ class MoverService:
             stack.callback(sock.close)
             secured = self._context.wrap_socket(sock, server_side=True)
             link = Link(secured, peer)
-            stack.callback(link.close, 2.0)
+            stack.callback(link.close, 1.0)
             try:
                 self._demand_listed(secured)
                 frame = link.wait(deadline)
