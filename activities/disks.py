@@ -46,6 +46,10 @@ class Disks:
         """Raise now what opening a disk would raise for its name and the settings."""
         self._access(site).require(file)
 
+    def window(self, call: DiskCall) -> int:
+        """Requests under way at once, for the slower way of the two."""
+        return max(self._access(side.site).window for side in (call.source, call.target))
+
     @contextlib.contextmanager
     def open_pair(self, call: DiskCall, attempt: Attempt, *, writable: bool) -> Iterator[Pair]:
         """Open source and target; the target behind its fence, after earlier writers are dead."""

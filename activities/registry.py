@@ -24,6 +24,7 @@ from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.contracts.plan import Tuning
+from failback.disks.budget import Budget
 from failback.disks.copier import CopyOptions
 from failback.disks.kinds import DatastoreAccess
 from failback.disks.ledger import LedgerStore
@@ -80,7 +81,10 @@ def build(settings: Settings) -> Activities:
         ledger=SqlLedgerStore(catalog),
         tuning=tuning,
         segment_bytes=settings.transfer.segment_bytes,
-        options=CopyOptions(flush_interval_s=settings.transfer.flush_interval_s),
+        options=CopyOptions(
+            flush_interval_s=settings.transfer.flush_interval_s,
+            budget=Budget(settings.transfer.memory_bytes),
+        ),
         verify_fraction=settings.transfer.verify_fraction,
         ledger_retention=settings.ledger_retention,
     )

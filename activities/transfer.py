@@ -50,7 +50,11 @@ class TransferActivities:
                 pair.source,
                 pair.target,
                 ledger,
-                options=replace(self.options, throttle=self.disks.throttle),
+                options=replace(
+                    self.options,
+                    window=self.disks.window(argument),
+                    throttle=self.disks.throttle,
+                ),
                 check=pair.check,
                 report=lambda now: _report(attempt, plan, now),
                 clock=time.monotonic,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from activities.disks import Disks, Pair, disk_id
@@ -97,7 +97,11 @@ class VerifyActivities:
                 pair.source,
                 pair.target,
                 self.ledger.open(repair_id, attempt.owner),
-                options=self.options,
+                options=replace(
+                    self.options,
+                    window=self.disks.window(argument),
+                    throttle=self.disks.throttle,
+                ),
                 check=pair.check,
                 report=_ignore,
                 clock=time.monotonic,

@@ -103,6 +103,7 @@ class TransferSettings(Section):
     )
     flush_interval_s: Seconds = 2.0
     bandwidth_bytes_per_s: int = Field(0, ge=0)
+    memory_bytes: int = Field(256 * 1024 * 1024, ge=4 * 1024 * 1024)
     verify_fraction: float = Field(0.01, ge=0, le=1)
     step_patience_s: Seconds = 1800.0
     switch_patience_s: Seconds = 600.0

@@ -24,9 +24,16 @@ from failback.disks.blockio import Check, Clock, Sleep
 from failback.disks.fence import POLL_S, Fence, alive, prove_dead
 from failback.errors import DiskUnavailable, LeaseLost
 
-SOCKET_BYTES = 1024 * 1024
+SOCKET_BYTES = 2 * 1024 * 1024
 """How far an exporter may run ahead of the mover; each refill of a full socket costs two wake-ups.
 The kernel may grant less."""
+
+THREADS = 4
+"""Of an exporter: enough to wait for several reads at once. Each has its own buffer, and the fewer
+there are the more of them stay in the processor's caches."""
+
+_SO_SNDBUFFORCE = 32
+"""SO_SNDBUF beyond what unprivileged processes may ask for (asm-generic/socket.h)."""
 
 RENEW_S = 1.0
 """No need to say more often that one lives, and to look whether the exporter does."""
@@ -61,6 +68,7 @@ class NbdkitCommand:
         return [
             self.program,
             "--single",
+            f"--threads={THREADS}",
             *([] if writable else ["--readonly"]),
             *(f"--filter={name}" for name in self.filters),
             "file",
@@ -81,7 +89,7 @@ class Exporter:
         self.disk, its_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         """The connection to the exporter; whoever uses it closes it."""
         for end in (self.disk, its_disk):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+            _enlarge(end)
         self.exporter_pid: int | None = None
         self._lease_s = lease_s
         self._renewed_at = supervisor.boottime()
@@ -256,3 +264,10 @@ def start_exporter(
         if fence is not None and clock() >= deadline:
             raise alive(fence)
         sleep(POLL_S)
+
+
+def _enlarge(end: socket.socket) -> None:
+    try:
+        end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, SOCKET_BYTES)
+    except OSError:  # needs CAP_NET_ADMIN
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
