@@ -199,10 +199,29 @@ def test_the_way_to_the_disks_of_a_site(folder: Path) -> None:
         ('kind = "nbd"\nnbd = { address = "nbds://h/{path}" }', "must have tls_dir"),
         (VDDK.replace("aB", "xy"), "is not a SHA-1 or SHA-256 thumbprint"),
         (VDDK.replace("skipz", "bzip2"), "vddk.compression is wrong"),
+        ('kind = "mover"', "must have mover.address"),
+        ('mover = { tls_dir = "tls", address = "dr:7443" }', "must have mover.address"),
+        ('mover = { tls_dir = "tls" }', "must have either address"),
+        ('mover = { tls_dir = "tls", listen = "7443" }', "is not of the form host:port"),
+        (VDDK + 'mover = { tls_dir = "tls", listen = "0.0.0.0:7443" }', "mover service runs here"),
     ],
 )
 def test_a_way_that_is_incomplete_is_refused(folder: Path, text: str, says: str) -> None:
     assert says in refused(folder, MINIMAL + text)
+
+
+def test_another_sites_mover(folder: Path) -> None:
+    text = MINIMAL + 'kind = "mover"\nmover = { tls_dir = "tls", address = "[fd00::1]:7443" }\n'
+
+    mover = load(folder, text).sites["production"].access().mover
+
+    assert mover
+    assert (mover.host, mover.port, mover.server_name, mover.tls_dir) == (
+        "fd00::1",
+        7443,
+        "fd00::1",
+        folder / "tls",
+    )
 
 
 def test_the_environment_goes_over_the_file(folder: Path) -> None:
