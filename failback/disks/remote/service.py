@@ -66,7 +66,8 @@ class MoverService:
         self._places = threading.Semaphore(MAX_SESSIONS)
         self._sessions: set[threading.Thread] = set()
         try:
-            self._listening = socket.create_server(listen)
+            family = socket.AF_INET6 if ":" in listen[0] else socket.AF_INET
+            self._listening = socket.create_server(listen, family=family)
         except OSError as error:
             raise SettingsInvalid(
                 f"The mover service cannot listen on {listen[0]}:{listen[1]} ({error.strerror}).",
