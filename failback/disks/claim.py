@@ -18,9 +18,13 @@ from failback.errors import DiskUnavailable
 _FLOCK = "hhqqi0q"
 """struct flock: type, whence, start, length (0: to the end), process."""
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
+
 
 def claim(path: Path, name: str, *, writable: bool) -> int:
-    """A descriptor that holds the lock until it is closed; DiskUnavailable where another has it."""
+    """A descriptor that holds the lock until it is closed; DiskUnavailable where another has it.
+
+    A reader makes do without where the file system has no locks, a writer does not."""
     try:
         fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -31,6 +35,8 @@ def claim(path: Path, name: str, *, writable: bool) -> int:
     try:
         fcntl.fcntl(fd, fcntl.F_OFD_SETLK, order)
     except OSError as error:
+        if error.errno in _NO_LOCKS and not writable:
+            return fd
         os.close(fd)
         if error.errno in (errno.EAGAIN, errno.EACCES):
             raise DiskUnavailable(

@@ -77,7 +77,7 @@ def open_disk(
         )
         if writable and fence is not None and fence.doubt_path.exists():
             if path.exists():  # elsewhere the cache is not ours
-                _forget_cached(path)
+                forget_cached(path)
             fence.doubt_path.unlink()
         yield disk, exporter.renew
     except DiskFlushFailed:
@@ -141,7 +141,7 @@ def open_local(
         reader.close()
 
 
-def _forget_cached(path: Path) -> None:
+def forget_cached(path: Path) -> None:
     """Have the file read from its disk again.
 
     After a failed flush the kernel keeps the lost pages as if they were clean, and reports the

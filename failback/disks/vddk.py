@@ -1,9 +1,10 @@
 """The command line of nbdkit's VDDK plugin, which reaches a disk through its ESXi host or vCenter.
 
 Limits of that way, from the vendor's documentation and the plugin's source: offsets and lengths are
-multiples of 512 bytes, a request is at most 2 MiB, and an export has one connection. Our requests
-are whole blocks of 64 KiB, at most 1 MiB; virtual disks are whole sectors; we never open a second
-connection. All disks of a host together have about 48 MiB of buffers, hence the copier's budget.
+multiples of 512 bytes, a request is at most 2 MiB, and an export has one connection. The plugin
+advertises none of this, so a filter does, and our client keeps to it. Our requests are whole blocks
+of 64 KiB; virtual disks are whole sectors; we never open a second connection. All disks of a host
+together have about 48 MiB of buffers, hence the copier's budget.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from failback.errors import SettingsInvalid
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 ALIGNMENT_BYTES = 512
 COMPRESSIONS = ("none", "zlib", "fastlz", "skipz")
+LIMITS = (
+    f"blocksize-minimum={ALIGNMENT_BYTES}",
+    "blocksize-preferred=1048576",
+    f"blocksize-maximum={MAX_REQUEST_BYTES}",
+    "blocksize-error-policy=error",
+)
 _MOREF = re.compile(r"[A-Za-z]+-?[A-Za-z0-9-]*")
 
 
@@ -73,6 +80,7 @@ class VddkCommand:
             site.program,
             "--single",
             *([] if writable else ["--readonly"]),
+            "--filter=blocksize-policy",
             site.plugin,
             f"libdir={site.libdir.absolute()}",
             f"server={site.server}",
@@ -85,6 +93,7 @@ class VddkCommand:
             *([f"transports={site.transports}"] if site.transports else []),
             *([f"compression={site.compression}"] if site.compression != "none" else []),
             f"file={self.file}",
+            *LIMITS,
         ]
 
 

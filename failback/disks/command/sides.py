@@ -13,7 +13,8 @@ from failback.disks.address import NbdAddress, is_address, open_address, parse_a
 from failback.disks.blockio import BlockIO
 from failback.disks.claim import claim
 from failback.disks.file import FileDisk
-from failback.errors import DiskSizeMismatch, DiskUnavailable, SettingsInvalid
+from failback.disks.opening import forget_cached
+from failback.errors import DiskFlushFailed, DiskSizeMismatch, DiskUnavailable, SettingsInvalid
 
 _FORMATS = {
     b"QFI\xfb": "qcow2",
@@ -135,6 +136,11 @@ def _opened(side: Side, write: bool, raw: bool, tls_dir: Path | None) -> Iterato
         disk = _open_file(side, write=write, raw=raw)
     try:
         yield disk
+    except DiskFlushFailed:
+        # What is cached may never have reached the disk; the next comparison must read the disk.
+        if write and side.path is not None:
+            forget_cached(side.path)
+        raise
     finally:
         disk.close()
 

@@ -11,7 +11,7 @@ import pytest
 from failback.disks.command.main import main
 from failback.disks.fence import Fence
 from failback.disks.kinds import DatastoreAccess, address_of
-from failback.disks.vddk import VddkSite
+from failback.disks.vddk import LIMITS, VddkSite
 from failback.errors import DiskHasParent, DiskUnavailable, SettingsInvalid
 from tests.helpers.disks import MIB, alive, content, exporter_pid, no_check
 from tests.helpers.tls import Authority
@@ -138,8 +138,9 @@ def test_a_vddk_disk_is_served_by_the_plugin_with_the_library(tmp_path: Path) ->
         pass
 
     argv = (tmp_path / "argv").read_text().splitlines()
-    assert argv[:3] == ["--single", "--readonly", "vddk"]
-    assert argv[-3:] == ["vm=moref=vm-7", "snapshot=snapshot-9", f"file={FILE}"]
+    assert argv[:4] == ["--single", "--readonly", "--filter=blocksize-policy", "vddk"]
+    named = ["vm=moref=vm-7", "snapshot=snapshot-9", f"file={FILE}"]
+    assert argv[-len(LIMITS) - 3 :] == [*named, *LIMITS]
     assert "s3cret" not in (tmp_path / "env").read_text() + "\n".join(argv)
     with pytest.raises(SettingsInvalid, match="libvixDiskLib"):
         access.require(FILE)

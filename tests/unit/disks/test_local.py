@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from functools import partial
@@ -82,6 +84,24 @@ def reached(site: Site, goal: int, ended: object) -> bool:
     return finished_count(site.ledger_path) >= goal or (callable(ended) and ended() is not None)
 
 
+def freeze(process: subprocess.Popen[bytes], site: Site) -> None:
+    """Stop a mover, but not while it holds the lock of the test's own ledger: who comes next would
+    wait for that one."""
+
+    def stopped() -> bool:
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+        with site.ledger_path.with_suffix(".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                process.send_signal(signal.SIGCONT)
+                return False
+        return True
+
+    eventually(stopped)
+
+
 @pytest.mark.parametrize("frozen", ["mover", "mover and writer"])
 @pytest.mark.parametrize("takeover", ["after the lease", "before the lease"])
 def test_a_frozen_mover_of_a_local_disk_writes_no_late_byte(
@@ -93,7 +113,7 @@ def test_a_frozen_mover_of_a_local_disk_writes_no_late_byte(
         eventually(lambda: finished_count(site.ledger_path) >= 2)
         pid = exporter_pid(site.fence())
         assert pid is not None
-        first.send_signal(signal.SIGSTOP)
+        freeze(first, site)
         if frozen == "mover and writer":
             os.kill(pid, signal.SIGSTOP)
         if takeover == "after the lease":
@@ -117,7 +137,7 @@ def test_power_on_waits_for_the_writer_of_a_frozen_mover(site: Site) -> None:
     site.fill(random.Random(5))
     with mover(site, lease_s=60, bytes_s=2 * MIB) as first:
         eventually(lambda: finished_count(site.ledger_path) >= 1)
-        first.send_signal(signal.SIGSTOP)
+        freeze(first, site)
         pid = exporter_pid(site.fence())
 
         prove_dead(site.fence("whoever powers it on"), check=no_check)

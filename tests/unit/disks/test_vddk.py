@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
-from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
+from failback.disks.exporter import NbdkitCommand
+from failback.disks.opening import open_disk
+from failback.disks.vddk import LIMITS, VddkCommand, VddkSite, require_vddk
 from failback.errors import SettingsInvalid
+from tests.helpers.disks import no_check
 
 SECRET = "s3cret, and $(more)"
 HEAD = [
@@ -27,32 +30,42 @@ SITE = VddkSite(
 )
 COMMAND = VddkCommand(SITE, "vm-16", "[ds 1] web01/it's, odd.vmdk")
 PLAIN = ["libdir=/opt/vddk", "server=vcenter.dr.example", *HEAD]
+FILTER = "--filter=blocksize-policy"
 FILE = "file=[ds 1] web01/it's, odd.vmdk"
 
 
 @pytest.mark.parametrize(
     ("site", "disk", "writable", "expected"),
     [
-        ({}, {}, True, ["nbdkit", "--single", "vddk", *PLAIN, FILE]),
-        ({}, {}, False, ["nbdkit", "--single", "--readonly", "vddk", *PLAIN, FILE]),
+        ({}, {}, True, ["nbdkit", "--single", FILTER, "vddk", *PLAIN, FILE]),
+        ({}, {}, False, ["nbdkit", "--single", "--readonly", FILTER, "vddk", *PLAIN, FILE]),
         (
             {"port": 902},
             {},
             True,
-            ["nbdkit", "--single", "vddk", *PLAIN[:2], "port=902", *HEAD, FILE],
+            ["nbdkit", "--single", FILTER, "vddk", *PLAIN[:2], "port=902", *HEAD, FILE],
         ),
         (
             {},
             {"snapshot": "snapshot-7"},
             False,
-            ["nbdkit", "--single", "--readonly", "vddk", *PLAIN, "snapshot=snapshot-7", FILE],
+            [
+                "nbdkit",
+                "--single",
+                "--readonly",
+                FILTER,
+                "vddk",
+                *PLAIN,
+                "snapshot=snapshot-7",
+                FILE,
+            ],
         ),
         (
             {"transports": "hotadd:nbdssl", "compression": "skipz"},
             {},
             True,
             [
-                *("nbdkit", "--single", "vddk", *PLAIN),
+                *("nbdkit", "--single", FILTER, "vddk", *PLAIN),
                 *("transports=hotadd:nbdssl", "compression=skipz", FILE),
             ],
         ),
@@ -60,7 +73,7 @@ FILE = "file=[ds 1] web01/it's, odd.vmdk"
             {"plugin": "/opt/nbdkit-vddk-plugin.so", "program": "/opt/nbdkit"},
             {},
             True,
-            ["/opt/nbdkit", "--single", "/opt/nbdkit-vddk-plugin.so", *PLAIN, FILE],
+            ["/opt/nbdkit", "--single", FILTER, "/opt/nbdkit-vddk-plugin.so", *PLAIN, FILE],
         ),
     ],
     ids=["writing", "reading", "port", "snapshot", "wan", "own plugin"],
@@ -70,7 +83,7 @@ def test_the_command_line(
 ) -> None:
     command = replace(COMMAND, site=replace(SITE, **site), **disk)
 
-    assert command.argv(Path("unused"), writable=writable) == expected
+    assert command.argv(Path("unused"), writable=writable) == [*expected, *LIMITS]
 
 
 def test_no_secret_is_in_the_command_line_or_the_environment(tmp_path: Path) -> None:
@@ -102,3 +115,16 @@ def test_a_library_that_is_not_there_is_said_before_anything_starts(tmp_path: Pa
     (tmp_path / "lib64").mkdir()
     (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
     require_vddk(replace(SITE, libdir=tmp_path))
+
+
+def test_the_limits_reach_our_client_through_a_real_nbdkit(tmp_path: Path) -> None:
+    disk = tmp_path / "disk.img"
+    disk.write_bytes(bytes(4 << 20))
+    command = NbdkitCommand(filters=["blocksize-policy"], parameters=LIMITS)
+
+    with open_disk(disk, writable=False, fence=None, check=no_check, command=command) as (
+        opened,
+        _,
+    ):
+        assert opened.max_request_bytes == 2 << 20
+        assert opened.capacity_bytes == 4 << 20
