@@ -13,7 +13,7 @@ ENSURE := $(PYTHON) tools/ensure.py
 VENV := .venv/bin/python
 TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks containers tools tests)
 
-.PHONY: help setup venv demo test soak lint format lock clean
+.PHONY: help setup venv demo test bench soak lint format lock clean
 
 help: ## Show this.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | while IFS= read -r line; do \
@@ -36,6 +36,9 @@ test: setup ## Run the tests (ARGS='...' for pytest).
 # Variables given to make reach the tests as environment variables; -s shows seeds as they come.
 soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).
 	@$(VENV) -m pytest -m soak -s $(ARGS)
+
+bench: setup ## Measure the data path beside nbdcopy, qemu-img and rsync (10-15 minutes, 13 GiB; BENCH='--only WORD').
+	@$(VENV) -m benchmarks $(BENCH)
 
 lint: venv ## Check style and types of the Python code and of the practice site's Go code.
 	@$(VENV) -m ruff check .
