@@ -83,6 +83,8 @@ def _kill(scene: Scene, running: Running, victim: str) -> bool:
         case _:
             doomed = [*exporters, *far, running.pid]
     kill(*doomed)
+    if scene.far is not None and scene.far.pid in doomed:
+        scene.far.kill()  # waits for its end: the next attempt must not meet its last moment
     if running.pid in doomed:
         for pid in exporters:
             eventually(lambda pid=pid: gone(pid), 5)  # type: ignore[misc]
