@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
 from failback.contracts.vm import DiskOpening
 from failback.disks.blockio import BlockIO
+from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence, prove_dead
 from failback.disks.kinds import DatastoreAccess
@@ -46,9 +47,16 @@ class Disks:
         """Raise now what opening a disk would raise for its name and the settings."""
         self._access(site).require(file)
 
-    def window(self, call: DiskCall) -> int:
-        """Requests under way at once, for the slower way of the two."""
-        return max(self._access(side.site).window for side in (call.source, call.target))
+    def options(self, call: DiskCall, options: CopyOptions) -> CopyOptions:
+        """With the pace of the ways to both sides, and this worker's limit of bandwidth."""
+        source, target = (self._access(side.site).pace for side in (call.source, call.target))
+        pace = source.beside(target)
+        return replace(
+            options,
+            window=pace.window,
+            request_bytes=pace.request_bytes,
+            throttle=self.throttle,
+        )
 
     @contextlib.contextmanager
     def open_pair(self, call: DiskCall, attempt: Attempt, *, writable: bool) -> Iterator[Pair]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from activities.disks import Disks
 from activities.edge import Attempt
@@ -50,11 +50,7 @@ class TransferActivities:
                 pair.source,
                 pair.target,
                 ledger,
-                options=replace(
-                    self.options,
-                    window=self.disks.window(argument),
-                    throttle=self.disks.throttle,
-                ),
+                options=self.disks.options(argument, self.options),
                 check=pair.check,
                 report=lambda now: _report(attempt, plan, now),
                 clock=time.monotonic,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from activities.disks import Disks, Pair, disk_id
@@ -97,11 +97,7 @@ class VerifyActivities:
                 pair.source,
                 pair.target,
                 self.ledger.open(repair_id, attempt.owner),
-                options=replace(
-                    self.options,
-                    window=self.disks.window(argument),
-                    throttle=self.disks.throttle,
-                ),
+                options=self.disks.options(argument, self.options),
                 check=pair.check,
                 report=_ignore,
                 clock=time.monotonic,

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from failback.disks.budget import Budget
 from failback.disks.copier import CopyOptions, copy
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence
+from failback.disks.kinds import PACES
 from failback.disks.ledger import LedgerIdentity, LedgerStore, PassLedger, SegmentRecord
 from failback.disks.opening import open_disk, open_local
 from failback.disks.plan import Extent, TransferPlan, plan_areas
@@ -213,12 +214,21 @@ class _Transfer(threading.Thread):
             source,
             target,
             ledger,
-            options=CopyOptions(**self._order.options, budget=self._budget),
+            options=self._options(),
             check=check,
             report=lambda _: None,
             clock=time.monotonic,
         )
         self.flush_s, self.commit_s = target.flush_s, ledger.commit_s
+
+    def _options(self) -> CopyOptions:
+        pace = PACES["flat" if self._job.kind == "nbd" else self._job.kind]
+        return replace(
+            CopyOptions(**self._order.options),
+            window=pace.window,
+            request_bytes=pace.request_bytes,
+            budget=self._budget,
+        )
 
     def _open(
         self,

@@ -63,7 +63,8 @@ class Budget:
                 self._idle.append(slot)
 
     def _grant(self, size: int) -> Slot:
-        slot = next((idle for idle in self._idle if idle.size == size), None)
+        # The last one returned is the one that is still in the processor's caches.
+        slot = next((idle for idle in reversed(self._idle) if idle.size == size), None)
         if slot is not None:
             self._idle.remove(slot)
         else:

@@ -33,11 +33,37 @@ from failback.disks.remote.disk import MoverSite
 from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
 from failback.errors import SettingsInvalid
 
+MIB = 1024 * 1024
+
 DiskKind = Literal["flat", "file", "nbd", "vddk", "mover"]
 Opened = tuple[BlockIO, Callable[[], None]]
 """The disk, and what keeps it open (see opening.py)."""
 
 _NAME = re.compile(r"\[(?P<datastore>[^\]\[]+)\] ?(?P<path>.+)")
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Requests under way at once, and their size in bytes."""
+
+    window: int
+    request_bytes: int = MIB
+
+    def beside(self, other: Pace) -> Pace:
+        """For a pair of disks: as many as the slower way needs, none larger than both bear."""
+        return Pace(max(self.window, other.window), min(self.request_bytes, other.request_bytes))
+
+
+PACES: Mapping[str, Pace] = {
+    # A few keep a local server busy and stay in the processor's caches.
+    "flat": Pace(3),
+    "file": Pace(4, 2 * MIB),
+    # Over a network they hide its latency.
+    "nbd": Pace(16),
+    "mover": Pace(16),
+    # An ESXi host has about 48 MiB of buffers for all that read from it.
+    "vddk": Pace(8),
+}
 
 
 @dataclass(frozen=True)
@@ -56,12 +82,9 @@ class DatastoreAccess:
     mover: MoverSite | None = None
 
     @property
-    def window(self) -> int:
-        """Requests that are worth having under way at once.
-
-        A few keep a local server busy and stay in the processor's caches; over a network they hide
-        its latency; an ESXi host has about 48 MiB of buffers for all that read from it."""
-        return {"flat": 4, "file": 8, "nbd": 16, "vddk": 8, "mover": 64}[self.kind]
+    def pace(self) -> Pace:
+        """What is worth having under way at once on the way to this site's disks."""
+        return PACES[self.kind]
 
     def require(self, file: str) -> None:
         """Raise now what opening the disk would raise for its name."""

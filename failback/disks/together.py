@@ -18,8 +18,8 @@ from typing import Protocol, runtime_checkable
 from failback.disks.blockio import Answer
 from failback.disks.compare import differing
 
-WORKERS = 4
-"""More than cores: a read that has to wait for the storage must not leave one idle."""
+WORKERS = max(2, min(4, os.cpu_count() or 2))
+"""One for each core: more of them only push each other's buffers out of the caches."""
 
 
 @runtime_checkable

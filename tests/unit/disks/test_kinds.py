@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import stat
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from failback.disks.command.main import main
 from failback.disks.fence import Fence
-from failback.disks.kinds import DatastoreAccess, address_of
+from failback.disks.kinds import PACES, DatastoreAccess, DiskKind, Pace, address_of
 from failback.disks.vddk import LIMITS, VddkSite
 from failback.errors import DiskHasParent, DiskUnavailable, SettingsInvalid
 from tests.helpers.disks import MIB, alive, content, exporter_pid, no_check
@@ -146,3 +147,11 @@ def test_a_vddk_disk_is_served_by_the_plugin_with_the_library(tmp_path: Path) ->
         access.require(FILE)
     with pytest.raises(SettingsInvalid, match="no table vddk"):
         DatastoreAccess(kind="vddk").require(FILE)
+
+
+def test_a_pair_of_disks_goes_at_the_pace_that_both_ways_bear() -> None:
+    local, network, limited = (PACES[kind] for kind in ("file", "nbd", "vddk"))
+    assert local.beside(network) == network.beside(local) == Pace(16, 1024 * 1024)
+    assert local.beside(local) == local
+    assert all(limited.beside(other).request_bytes <= 2 * 1024 * 1024 for other in PACES.values())
+    assert set(PACES) == set(get_args(DiskKind))
