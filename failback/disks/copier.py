@@ -308,7 +308,7 @@ class _Copy:
                 if self._next is None:
                     break
             segment, extent, action = self._next
-            slot = self._buffers.take()
+            slot = self._buffers.take(extent.length)
             if slot is None:
                 break
             if throttle is not None and (wait_s := throttle.try_take(extent.length)) > 0:

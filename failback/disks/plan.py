@@ -64,14 +64,30 @@ def align(
     """Grow every extent to whole blocks, never beyond the capacity, and merge.
 
     Only the last extent may end off a block boundary: where the capacity does."""
+    given = tuple(extents)
+    if _aligned(given, capacity_bytes, block_bytes):
+        return given
     return clip(
         merge(
             Extent(start, -(-extent.end // block_bytes) * block_bytes - start)
-            for extent in clip(extents, capacity_bytes)
+            for extent in clip(given, capacity_bytes)
             for start in (extent.offset // block_bytes * block_bytes,)
         ),
         capacity_bytes,
     )
+
+
+def _aligned(extents: tuple[Extent, ...], capacity_bytes: int, block_bytes: int) -> bool:
+    """Nothing to be done: areas are aligned once and asked for often, and may be a million."""
+    at = -1
+    for extent in extents:
+        end = extent.end
+        if extent.offset <= at or extent.offset % block_bytes or end <= extent.offset:
+            return False
+        if end % block_bytes and end != capacity_bytes:
+            return False
+        at = end
+    return at <= capacity_bytes
 
 
 def intersect(left: Iterable[Extent], right: Iterable[Extent]) -> tuple[Extent, ...]:

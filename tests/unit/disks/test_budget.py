@@ -32,12 +32,12 @@ def test_a_budget_grants_up_to_its_limit_and_again_what_was_returned() -> None:
 def test_every_copy_gets_one_slot_even_if_the_budget_is_spent() -> None:
     budget = Budget(2 * B)
     ours, theirs = Buffers(budget, B, 8), Buffers(budget, B, 8)
-    mine = ours.take()
+    mine = ours.take(B)
     assert mine is not None
-    assert ours.take() is None
-    assert theirs.take() is not None
+    assert ours.take(B) is None
+    assert theirs.take(B) is not None
     ours.give(mine)
-    assert ours.take() is mine
+    assert ours.take(B) is mine
     for buffers in (ours, theirs):
         buffers.close(reuse=True)
     assert budget.used_bytes == 0
@@ -46,10 +46,34 @@ def test_every_copy_gets_one_slot_even_if_the_budget_is_spent() -> None:
 def test_a_slot_that_may_still_be_touched_is_not_given_to_another() -> None:
     budget = Budget(8 * B)
     buffers = Buffers(budget, B, 2)
-    touched = {buffers.take(), buffers.take()}
+    touched = {buffers.take(B), buffers.take(B)}
     buffers.close(reuse=False)
     assert budget.used_bytes == 0
     assert not touched & {budget.take(B) for _ in range(4)}
+
+
+def test_of_small_parts_more_are_under_way_in_the_same_memory() -> None:
+    budget = Budget(64 * B)
+    buffers = Buffers(budget, 4 * B, 3)
+    first = buffers.take(4 * B)
+    small = [buffers.take(B) for _ in range(8)]
+    assert first is not None
+    assert all(small)
+    assert buffers.take(1) is None
+    assert budget.used_bytes == 2 * 12 * B
+    buffers.give(first)
+    assert buffers.take(3 * B) is first
+
+
+def test_idle_slots_of_another_size_make_room() -> None:
+    budget = Budget(4 * B)
+    for slot in [budget.take(B), budget.take(B)]:
+        assert slot is not None
+        budget.give(slot)
+    large = budget.take(2 * B)
+    assert large is not None
+    budget.give(large)
+    assert budget.take(2 * B) is large
 
 
 def test_a_budget_too_small_for_a_block_is_refused() -> None:
