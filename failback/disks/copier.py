@@ -32,6 +32,8 @@ from failback.disks.together import LocalFile, Together
 from failback.errors import CatalogError, DiskError, DiskSizeMismatch, Stopped
 
 GIB = 1024 * 1024 * 1024
+FULL_WINDOW = 8
+"""At least, where everything is written: a write takes longer than a read, and holds its buffer."""
 
 Decided = tuple[int, tuple[Extent, ...], tuple[Part, ...]]
 """Index and extents of a segment, and what is to be done in it."""
@@ -197,7 +199,8 @@ class _Copy:
         )
         limit = min(options.request_bytes, source.max_request_bytes, target.max_request_bytes)
         self._chunk_bytes = max(limit // BLOCK_BYTES, 1) * BLOCK_BYTES
-        self._buffers = Buffers(options.budget, self._chunk_bytes, options.window)
+        window = max(options.window, FULL_WINDOW) if options.full else options.window
+        self._buffers = Buffers(options.budget, self._chunk_bytes, window)
         finished = ledger.finished()
         # One by one, never as a list: the largest disks have a million segments.
         work = (item for item in segments(ledger.plan) if item[0] not in finished)

@@ -28,7 +28,7 @@ SOCKET_BYTES = 2 * 1024 * 1024
 """How far an exporter may run ahead of the mover; each refill of a full socket costs two wake-ups.
 The kernel may grant less."""
 
-THREADS = 3
+THREADS = 8
 """Of an exporter: enough to wait for several reads at once. Each has its own buffer, and the fewer
 there are the more of them stay in the processor's caches."""
 

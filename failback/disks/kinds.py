@@ -56,7 +56,7 @@ class Pace:
 
 PACES: Mapping[str, Pace] = {
     # A few keep a local server busy and stay in the processor's caches.
-    "flat": Pace(3),
+    "flat": Pace(4),
     "file": Pace(4, 2 * MIB),
     # Over a network they hide its latency.
     "nbd": Pace(16),
