@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import marshal
 import os
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -99,7 +99,7 @@ class Exporter:
             with its_control, its_disk:
                 fds = (its_control.fileno(), its_disk.fileno())
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", supervisor.__file__, *map(str, fds)],
+                    supervisor.argv(*fds),
                     pass_fds=fds,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
@@ -147,7 +147,7 @@ class Exporter:
         `waiting` is called again and again and raises when there was enough of it."""
         self._renewed_at = supervisor.boottime()
         with contextlib.suppress(ConnectionError):  # it is gone already: the loop hears so
-            self._control.send(json.dumps({**order, "stamp": self._renewed_at}).encode())
+            self._control.send(marshal.dumps({**order, "stamp": self._renewed_at}))
         while (event := self._hear(0.1)) is None:
             waiting()
         if event == "ended":
@@ -199,7 +199,7 @@ class Exporter:
             packet = self._control.recv(supervisor.MAX_PACKET_BYTES)
         except ConnectionError:
             packet = b""
-        event: dict[str, Any] = json.loads(packet) if packet else {"event": "ended"}
+        event: dict[str, Any] = marshal.loads(packet) if packet else {"event": "ended"}
         if event["event"] == "started":
             self.exporter_pid = event["exporter"]
         elif event["event"] == "ended" and self._ended is None:
@@ -234,7 +234,7 @@ def start_exporter(
         and {
             "lock": str(fence.lock_path.absolute()),
             "holder": str(fence.holder_path.absolute()),
-            "owner": fence.owner,
+            "owner": json.dumps(fence.owner),
         },
     }
     deadline = clock() + timeout_s

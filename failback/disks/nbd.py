@@ -348,7 +348,8 @@ def connect(where: str | tuple[str, int], name: str, *, timeout_s: float = 10.0)
             raise
         return sock
     except OSError as error:
+        place = where if isinstance(where, str) else "{}:{}".format(*where)
         raise DiskUnavailable(
-            f"The exporter of {name} cannot be reached at {where} ({error}).",
-            "Check that it runs; the next attempt starts it again.",
+            f"{name} cannot be reached at {place} ({error.strerror or error}).",
+            "Check that its server runs and that nothing lies between.",
         ) from error

@@ -51,8 +51,8 @@ def compare(args: argparse.Namespace, shown: Screen, interrupt: Interrupt) -> bo
         if found.count > SHOWN_EXTENTS:
             shown.say(f"  ... and {found.count - SHOWN_EXTENTS} more (--json shows all)")
         shown.say(
-            f"The disks differ: {found.bytes} bytes ({size(found.bytes)}) in {found.count} extents,"
-            f" the first at offset {found.first}."
+            f"The disks differ: {found.bytes} bytes ({size(found.bytes)}) in {found.count}"
+            f" extent{'s' * (found.count != 1)}, the first at offset {found.first}."
         )
     else:
         shown.say(f"The disks are equal: {size(progress.examined_bytes)} compared.")
