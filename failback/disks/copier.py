@@ -314,7 +314,9 @@ class _Copy:
             slot = self._buffers.take(extent.length)
             if slot is None:
                 break
-            if throttle is not None and (wait_s := throttle.try_take(extent.length)) > 0:
+            # What is cleared or zeroed unread costs nothing of the source's bandwidth.
+            limited = throttle if action.reads_source else None
+            if limited is not None and (wait_s := limited.try_take(extent.length)) > 0:
                 self._buffers.give(slot)
                 return wait_s
             self._next = None

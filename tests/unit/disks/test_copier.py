@@ -573,3 +573,22 @@ def test_nothing_counts_before_both_disks_are_seen_to_reach_to_their_ends(cut: s
 
     assert caught.value.evidence["offset"] == 7 * B
     assert not ledger.finished()
+
+
+def test_what_is_zeroed_without_reading_the_source_takes_none_of_its_bandwidth() -> None:
+    size = 8 * B
+    throttle = Throttle(1.0, clock=lambda: 0.0)
+    # In debt for good: whoever asks now waits for ever, because the clock stands still.
+    assert throttle.try_take(size) == 0.0
+    assert throttle.try_take(1) > 0
+    volume = MemoryVolume(b"x" * size)
+
+    progress = run(
+        MemoryDisk(MemoryVolume(bytes(size)), writable=False),
+        MemoryDisk(volume),
+        ledger_of(TransferPlan(size)),
+        options=replace(QUICK, throttle=throttle),
+    )
+
+    assert progress.zeroed_bytes == size
+    assert volume.durable == bytes(size)
