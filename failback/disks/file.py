@@ -2,9 +2,9 @@
 
 What the page cache holds is read by the caller itself, in a call that never waits for the disk;
 a few threads do whatever may wait. One copy on the way, and no hand-over from thread to thread
-where there is nothing to wait for. What a server's death does for an exporter, a lock does here: it
-is free only when the last thread that might still write has ended, so taking it proves that nobody
-of an earlier attempt can.
+where there is nothing to wait for. A mover only reads through it; what writes through it is a
+process that can be killed (writer.py), or the stand-alone command, whose lock is free only when the
+last thread that might still write has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 from failback.disks.blockio import Answer
 from failback.disks.faults import Op
 from failback.disks.plan import Extent
-from failback.errors import DiskReadOnly, DiskUnavailable, FailbackError, LeaseLost
+from failback.errors import DiskReadOnly, DiskUnavailable
 
 MAX_REQUEST_BYTES = 32 * 1024 * 1024
 WORKERS = 4
@@ -55,8 +55,6 @@ class FileDisk:
     Args:
         name: what the disk is called in messages.
         writable: False never changes a byte. A block device in use by the host is refused.
-        allowed: asked by a writing thread right before it changes the file; False ends the disk
-            with LeaseLost.
         release: called once, when no thread can touch the file any more: `close` does not wait
             for a thread inside a hanging storage call, but what excludes others must.
 
@@ -70,7 +68,6 @@ class FileDisk:
         *,
         writable: bool,
         workers: int = WORKERS,
-        allowed: Callable[[], bool] = lambda: True,
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name or str(path)
@@ -83,7 +80,7 @@ class FileDisk:
             os.close(self._fd)
             raise
         self._writable = writable
-        self._allowed, self._release = allowed, release
+        self._release = release
         self._zero_modes = [PUNCH_HOLE, ZERO_RANGE]
         self._reads: deque[_Request] = deque()
         """To be tried without waiting, when the caller polls."""
@@ -91,7 +88,7 @@ class FileDisk:
         self._inbox: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
         self._wake: Callable[[], None] = lambda: None
-        self._failure: FailbackError | None = None
+        self._failure: DiskUnavailable | None = None
         self._closing = False
         self._lock = threading.Lock()
         self._alive = workers
@@ -159,7 +156,7 @@ class FileDisk:
             thread.join(CLOSE_S / len(self._threads))
 
     @property
-    def failure(self) -> FailbackError | None:
+    def failure(self) -> DiskUnavailable | None:
         """Why the disk can no longer be used; None while it can."""
         return self._failure
 
@@ -230,17 +227,10 @@ class FileDisk:
             zeroes = self._perform(request)
         except OSError as error:
             code = error.errno or errno.EIO
-        except LeaseLost as lost:
-            self._failure = lost
         self._answers.put(None if self._failure else Answer(request.tag, code, zeroes))
         self._wake()
 
     def _perform(self, request: _Request) -> tuple[Extent, ...]:
-        if request.op.changes and not self._allowed():
-            raise LeaseLost(
-                f"The lease on {self.name} lapsed: this mover was not heard of in time.",
-                "Nothing to do: the next attempt continues.",
-            )
         match request.op:
             case Op.READ if request.view is not None:
                 _move(os.preadv, self._fd, request.view, request.offset)
