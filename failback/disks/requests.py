@@ -15,6 +15,10 @@ from failback.errors import Stopped, TransferStalled
 
 Then = Callable[[Answer], None]
 
+_PAUSE_S = 1.0
+"""What one turn may take beyond its wait. More is a pause of ours or a jump of the clock, and says
+nothing about the disk."""
+
 
 @dataclass(slots=True)
 class _Open:
@@ -52,7 +56,8 @@ class Requests:
         self._tags = itertools.count(1)
         self._open: dict[int, _Open] = {}
         self._answers: deque[tuple[Answering, Answer]] = deque()
-        self._checked_at = self._answered_at = clock()
+        self._checked_at = self._looked_at = clock()
+        self._waited_s = 0.0
         self.winding_down = False
         """After Stopped: `check` may say it again without effect, so that writes can finish."""
 
@@ -122,17 +127,14 @@ class Requests:
         if not self._answers:
             wait_s = max(0.0, min(timeout_s, self._check_interval_s))
             self._answers.extend(self._waiter.poll(wait_s))
-            if self._answers:
-                self._answered_at = self._clock()
-            else:
-                self._refuse_stall()
+            self._count_wait(wait_s)
         while self._answers:
             _, answer = self._answers.popleft()
             self._dispatch(answer)
 
     def _submit(self, request: _Open) -> None:
         if not self._open:
-            self._answered_at = self._clock()
+            self._waited_s, self._looked_at = 0.0, self._clock()
         tag = next(self._tags)
         self._open[tag] = request
         request.send(tag)
@@ -150,14 +152,19 @@ class Requests:
                 request.op, answer.errno, request.disk.name, extent.offset, extent.length
             )
 
-    def _refuse_stall(self) -> None:
-        waited_s = self._clock() - self._answered_at
-        if not self._open or waited_s <= self._stall_timeout_s:
+    def _count_wait(self, wait_s: float) -> None:
+        now = self._clock()
+        elapsed_s, self._looked_at = now - self._looked_at, now
+        if self._answers:
+            self._waited_s = 0.0
+            return
+        self._waited_s += min(max(0.0, elapsed_s), wait_s + _PAUSE_S)
+        if not self._open or self._waited_s <= self._stall_timeout_s:
             return
         oldest = self._open[min(self._open)]
         raise TransferStalled(
             f"{oldest.disk.name} did not answer a {oldest.op} at offset {oldest.extent.offset}"
-            f" for {waited_s:.0f} s.",
+            f" for {self._waited_s:.0f} s.",
             "Check the datastore and the network to it; the next attempt continues here.",
             offset=oldest.extent.offset,
         )
