@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from failback.contracts.base import Contract, Name, Text
+from failback.contracts.placement import DatastoreView
 from failback.contracts.words import PowerState
 
 
@@ -53,8 +54,29 @@ class Disk(Contract):
     """Change tracking position, `uuid/epoch`; None where tracking is off."""
     parent_file: Text | None = None
     mode: Name = "persistent"
+    datastore: Name | None = None
+    """moref of its datastore."""
+    stored_bytes: int | None = None
+    """Room its whole chain of files takes; None: not told."""
+    linked: bool = False
+    """Its chain begins in a file of another VM or template (linked clone)."""
     refusals: tuple[Name, ...] = Field(default=(), max_length=16)
     """Why it cannot be failed back: `independent`, `physical-rdm`, `multi-writer`, `encrypted`."""
+
+
+class Nic(Contract):
+    """One network card of a VM."""
+
+    key: int
+    kind: Name
+    """`vmxnet3`, `e1000e`, `e1000`, ..."""
+    network: Name
+    """Name of the network or distributed port group."""
+    mac: Name = ""
+    address_type: Name = "assigned"
+    """`manual`, `generated` or `assigned`."""
+    connected: bool = True
+    """Connected at power-on."""
 
 
 class Snapshot(Contract):
@@ -90,6 +112,16 @@ class VmView(Contract):
     cpus: int = 0
     host: Name | None = None
     in_maintenance: bool = False
+    """Its host or one of its datastores is in maintenance, or about to be."""
+    nics: tuple[Nic, ...] = Field(default=(), max_length=32)
+    datastores: tuple[DatastoreView, ...] = Field(default=(), max_length=64)
+    hardware_version: Name = ""
+    """`vmx-19`."""
+    firmware: Name = "bios"
+    vtpm: bool = False
+    passthrough: tuple[Name, ...] = Field(default=(), max_length=32)
+    """Labels of devices passed through from the host."""
+    in_vapp: bool = False
 
     def snapshot_named(self, name: str) -> tuple[Snapshot, ...]:
         """All snapshots of exactly this name: vSphere lets names repeat."""
