@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools import lab_binary, system, temporal_binary
+from tools import lab_binary, system, temporal_binary, vddk_plugin
 from tools.host import Host, Problem
 
 
@@ -23,6 +23,11 @@ def program(name: str) -> Path:
     if name not in system.PROGRAMS:
         raise ValueError(f"{name} is not among {', '.join(system.PROGRAMS)}")
     return _there(Host().which(name), f"The program {name}", "nbdkit")
+
+
+def vddk_plugin_file() -> Path:
+    """nbdkit's VDDK plugin, as nbdkit loads it by its path."""
+    return _there(vddk_plugin.locate(Host()), "nbdkit's VDDK plugin", "vddk-plugin")
 
 
 def _there(path: Path | None, what: str, target: str) -> Path:
