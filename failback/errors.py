@@ -25,6 +25,7 @@ FailbackError
  |   |- ReplicaUnknown, StateConflict, ClaimHeld
  |- DiskError
  |   |- DiskUnavailable        the exporter or its connection failed        (retryable)
+ |   |   `- DiskMoved          the file is not where it was                 (retryable)
  |   |- DiskReadFailed, DiskWriteFailed, DiskFlushFailed                    (retryable)
  |   |- DiskFull, DiskReadOnly, DiskSizeMismatch, DiskHasParent
  |   |- ExporterAlive          an earlier writer is not proven dead         (retryable)
@@ -207,6 +208,10 @@ class DiskUnavailable(DiskError):
     """The exporter did not start, died, or its connection broke."""
 
     retryable = True
+
+
+class DiskMoved(DiskUnavailable):
+    """The disk's file is not where it was: the VM or its storage moved, or it is gone."""
 
 
 class DiskReadFailed(DiskError):

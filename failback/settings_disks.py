@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from failback.disks.address import parse_address
+from failback.disks.hosts import MIB, RESERVE_BYTES, HostLimits
 from failback.disks.remote.address import host_and_port
 from failback.disks.remote.disk import MoverSite
 from failback.disks.vddk import VddkSite
@@ -90,6 +91,15 @@ class VddkSettings(Section):
     transports: str = Field("", pattern=r"^([a-z]+(:[a-z]+)*)?$")
     compression: Literal["none", "zlib", "fastlz", "skipz"] = "none"
     plugin: str = Field("vddk", min_length=1)
+    host_bytes: int = Field(32 * MIB, ge=RESERVE_BYTES, le=48 * MIB)
+    host_disks: int = Field(8, ge=1, le=24)
+    open_timeout_s: float = Field(180.0, gt=0, le=3600)
+
+    @model_validator(mode="after")
+    def _room(self) -> Self:
+        if self.host_bytes < self.host_disks * RESERVE_BYTES:
+            raise ValueError("must have at least 2 MiB of host_bytes for each of host_disks")
+        return self
 
     def of(self, server: str, user: str, password_file: Path) -> VddkSite:
         """The library on one server, with the account of the site."""
@@ -103,4 +113,6 @@ class VddkSettings(Section):
             transports=self.transports,
             compression=self.compression,
             plugin=self.plugin,
+            limits=HostLimits(self.host_bytes, self.host_disks),
+            open_timeout_s=self.open_timeout_s,
         )

@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from failback.disks import supervisor
 from failback.disks.blockio import Check, Clock, Sleep
 from failback.disks.fence import POLL_S, Fence, alive, prove_dead
-from failback.errors import DiskUnavailable, LeaseLost
+from failback.errors import DiskUnavailable, FailbackError, LeaseLost
 
 SOCKET_BYTES = 2 * 1024 * 1024
 """How far an exporter may run ahead of the mover; each refill of a full socket costs two wake-ups.
@@ -51,6 +51,19 @@ class Command(Protocol):
 
     def argv(self, path: Path, *, writable: bool) -> list[str]:
         """Seen by everybody on the host, so no secrets."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A command that knows what its program's last words mean."""
+
+    def explain(self, said: str, name: str) -> FailbackError | None:
+        """The error that a stderr means for the disk of this name; None for DiskUnavailable."""
+        ...
+
+    def without_secrets(self, said: str) -> str:
+        """The stderr without what nobody may read."""
         ...
 
 
@@ -84,8 +97,9 @@ class Exporter:
     loop hangs: whoever does not renew for `lease_s` loses the exporter.
     """
 
-    def __init__(self, name: str, lease_s: float) -> None:
+    def __init__(self, name: str, lease_s: float, explains: Explains | None = None) -> None:
         self.name = name
+        self._explains = explains
         self.disk, its_disk = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         """The connection to the exporter; whoever uses it closes it."""
         for end in (self.disk, its_disk):
@@ -154,7 +168,7 @@ class Exporter:
             raise self.why_ended()
         return event == "started"
 
-    def last_words(self, timeout_s: float = 1.0) -> DiskUnavailable | LeaseLost | None:
+    def last_words(self, timeout_s: float = 1.0) -> FailbackError | None:
         """Why the exporter ended; None if it is not known to have ended within the time."""
         deadline = time.monotonic() + timeout_s
         while self._ended is None and (left_s := deadline - time.monotonic()) > 0:
@@ -162,11 +176,16 @@ class Exporter:
                 break
         return None if self._ended is None else self.why_ended()
 
-    def why_ended(self) -> DiskUnavailable | LeaseLost:
+    def why_ended(self) -> FailbackError:
         ended = self._ended or {}
         if ended.get("reason") == "lapsed":
             return self._lapsed()
-        said = " ".join(str(ended.get("stderr", "")).split())[-500:]
+        said = str(ended.get("stderr", ""))
+        if self._explains is not None:
+            said = self._explains.without_secrets(said)
+            if (known := self._explains.explain(said, self.name)) is not None:
+                return known
+        said = " ".join(said.split())[-500:]
         return DiskUnavailable(
             f"The exporter of {self.name} ended with status {ended.get('status', 'unknown')}"
             + (f": {said}." if said else "."),
@@ -222,7 +241,8 @@ def start_exporter(
 ) -> Exporter:
     """Start an exporter after all earlier ones of the fence are proven dead.
 
-    Raises ExporterAlive, DiskUnavailable, SettingsInvalid, and what `check` raises."""
+    Raises ExporterAlive, DiskUnavailable, SettingsInvalid, what `check` raises, and what the
+    command knows its program's last words to mean."""
     order = {
         "argv": command.argv(path, writable=writable),
         "env": {
@@ -251,7 +271,7 @@ def start_exporter(
         check()
         if fence is not None:
             prove_dead(fence, check=check, timeout_s=timeout_s, clock=clock, sleep=sleep)
-        exporter = Exporter(name, lease_s)
+        exporter = Exporter(name, lease_s, command if isinstance(command, Explains) else None)
         try:
             if exporter.start(order, waiting):
                 return exporter

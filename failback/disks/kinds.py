@@ -27,6 +27,7 @@ from failback.disks.exporter import Command
 from failback.disks.fence import Fence
 from failback.disks.file import FileDisk
 from failback.disks.flat import resolve_flat
+from failback.disks.hosts import HostBudgets, LimitedDisk, place
 from failback.disks.opening import NBDKIT, open_disk, open_local
 from failback.disks.relay import RelayCommand, name_as_nbdkit_does
 from failback.disks.remote.disk import MoverSite
@@ -110,13 +111,19 @@ class DatastoreAccess:
         name: str,
         lease_s: float,
         command: Command = NBDKIT,
+        host: str = "",
+        hosts: HostBudgets | None = None,
     ) -> AbstractContextManager[Opened]:
         """The disk as a BlockIO, and its `renew`; the arguments and errors of open_disk.
+
+        A vddk disk that is not where its name says raises DiskMoved.
 
         Args:
             file: `[datastore] folder/name.vmdk`.
             vm, snapshot: references of the VM, and of the snapshot to read or None; for vddk.
             command: the exporter of flat.
+            host: the ESXi host of the VM, for vddk; empty if it is not known.
+            hosts: what all transfers of this worker may ask of each host; None: no limit.
         """
         if writable and fence is None:
             raise ValueError("a disk is never written without a fence")
@@ -136,7 +143,16 @@ class DatastoreAccess:
                     address, self.tls_dir, fence=fence, check=check, name=name, lease_s=lease_s
                 )
             case "vddk":
-                path, command = Path(file), VddkCommand(self._vddk(), vm, file, snapshot)
+                return _by_vddk(
+                    VddkCommand(self._vddk(), vm, file, snapshot),
+                    writable=writable,
+                    fence=fence,
+                    check=check,
+                    name=name,
+                    lease_s=lease_s,
+                    host=host,
+                    hosts=hosts,
+                )
             case "mover":
                 if writable:
                     raise SettingsInvalid(
@@ -211,6 +227,41 @@ def _direct(address: NbdAddress, name: str, tls_dir: Path | None) -> Iterator[Op
     """A disk that is only read needs no process that could be killed."""
     with closing(open_address(address, writable=False, name=name, tls_dir=tls_dir)) as disk:
         yield disk, lambda: None
+
+
+@contextmanager
+def _by_vddk(
+    command: VddkCommand,
+    *,
+    writable: bool,
+    fence: Fence | None,
+    check: Check,
+    name: str,
+    lease_s: float,
+    host: str,
+    hosts: HostBudgets | None,
+) -> Iterator[Opened]:
+    site = command.site
+    require_vddk(site)
+    with ExitStack() as stack:
+        share = None
+        if hosts is not None:
+            # Left after the exporter is dead: until then the host may still work for it.
+            budget = hosts.of(site.server, host, site.limits)
+            share = stack.enter_context(place(budget, name=name, check=check))
+        disk, renew = stack.enter_context(
+            open_disk(
+                Path(command.file),
+                writable=writable,
+                fence=fence,
+                check=check,
+                name=name,
+                lease_s=lease_s,
+                command=command,
+                connect_timeout_s=site.open_timeout_s,
+            )
+        )
+        yield disk if share is None else LimitedDisk(disk, share), renew
 
 
 @contextmanager

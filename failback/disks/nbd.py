@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 
 from failback.disks import nbd_wire as wire
-from failback.disks.blockio import Answer
+from failback.disks.blockio import Answer, Check
 from failback.disks.faults import Op
 from failback.disks.nbd_handshake import Handshake
 from failback.disks.nbd_replies import Pending, ReplyReader
@@ -56,6 +56,7 @@ class NbdDisk:
         io_timeout_s: how long a connection with open requests may move no byte at all, while
             somebody looks.
         tls: demand TLS by STARTTLS, whatever the server would rather do.
+        check: called while the handshake waits; what it raises ends it.
     """
 
     def __init__(
@@ -68,12 +69,13 @@ class NbdDisk:
         connect_timeout_s: float = 10.0,
         io_timeout_s: float = 120.0,
         tls: TlsClient | None = None,
+        check: Check | None = None,
     ) -> None:
         self.name = name
         self._sock = sock
         self._writable = writable
         self._io_timeout_s = io_timeout_s
-        handshake = Handshake(sock, name, connect_timeout_s, tls)
+        handshake = Handshake(sock, name, connect_timeout_s, tls, check)
         try:
             self._export = handshake.negotiate(export_name.encode())
             self._sock = handshake.sock

@@ -10,8 +10,12 @@ import ssl
 import time
 
 from failback.disks import nbd_wire as wire
+from failback.disks.blockio import Check
 from failback.disks.tls import TlsClient, refused
 from failback.errors import CertificateUntrusted, DiskUnavailable
+
+_TICK_S = 0.25
+"""How often somebody who waits for an answer looks around."""
 
 MAX_OPTION_REPLIES = 64
 """More answers to one option than any server has reason to send."""
@@ -26,13 +30,20 @@ class Handshake:
         timeout_s: for the whole negotiation: a server sending a byte a second does not hold us.
         tls: turn the connection into a TLS one before anything is said about the disk; a server
             that does not is refused, so nobody between can talk us out of it.
+        check: called again and again while a server that is slow to open its disk is waited for.
     """
 
     def __init__(
-        self, sock: socket.socket, name: str, timeout_s: float, tls: TlsClient | None = None
+        self,
+        sock: socket.socket,
+        name: str,
+        timeout_s: float,
+        tls: TlsClient | None = None,
+        check: Check | None = None,
     ) -> None:
         self._sock = sock
         self._tls = tls
+        self._check_meanwhile = check
         self._answered = tls is None
         """Whether the server said anything since TLS began."""
         self._name = name
@@ -155,9 +166,16 @@ class Handshake:
     def _receive(self, length: int) -> bytes:
         data = bytearray()
         while len(data) < length:
-            self._sock.settimeout(self._remaining())
+            remaining_s = self._remaining()
+            watched = self._check_meanwhile is not None and remaining_s > _TICK_S
+            self._sock.settimeout(_TICK_S if watched else remaining_s)
             try:
                 part = self._sock.recv(length - len(data))
+            except TimeoutError as error:
+                if not watched or self._check_meanwhile is None:
+                    raise self._broke_off(error) from error
+                self._check_meanwhile()
+                continue
             except OSError as error:
                 raise self._broke_off(error) from error
             if not part:

@@ -47,10 +47,12 @@ def open_disk(
     Args:
         fence: who may have the disk open; never None if `writable`.
         check: called while waiting to open; its Stopped and LeaseLost pass through.
+        connect_timeout_s: for starting the exporter, and again until it has the disk open.
         name: what the disk is called in messages; the path by default.
 
     Raises DiskUnavailable (with what the exporter said, if it died while the block ran), LeaseLost
-    if the block outlived its lease, ExporterAlive, DiskReadOnly, SettingsInvalid."""
+    if the block outlived its lease, ExporterAlive, DiskReadOnly, SettingsInvalid, and what the
+    command knows its program's last words to mean."""
     if writable and fence is None:
         raise ValueError("a disk is never written without a fence")
     name = name or str(path)
@@ -67,6 +69,12 @@ def open_disk(
         sleep=sleep,
     )
     disk: NbdDisk | None = None
+
+    def waiting() -> None:
+        # A library that logs in somewhere takes longer than a lease.
+        exporter.renew()
+        check()
+
     try:
         disk = NbdDisk(
             exporter.disk,
@@ -74,6 +82,7 @@ def open_disk(
             writable=writable,
             connect_timeout_s=connect_timeout_s,
             io_timeout_s=io_timeout_s,
+            check=waiting,
         )
         if writable and fence is not None and fence.doubt_path.exists():
             if path.exists():  # elsewhere the cache is not ours

@@ -4,17 +4,24 @@ Limits of that way, from the vendor's documentation and the plugin's source: off
 multiples of 512 bytes, a request is at most 2 MiB, and an export has one connection. The plugin
 advertises none of this, so a filter does, and our client keeps to it. Our requests are whole blocks
 of 64 KiB; virtual disks are whole sectors; we never open a second connection. All disks of a host
-together have about 48 MiB of buffers, hence the copier's budget.
+together have about 48 MiB of buffers, hence the budget of each host (see hosts.py).
+
+The password reaches the plugin as the name of a file that only we may read. The plugin would write
+it to a temporary file if it had to start itself again with another search path for libraries, so
+that path is set from the beginning.
 """
 
 from __future__ import annotations
 
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from failback.errors import SettingsInvalid
+from failback.disks import vddk_errors
+from failback.disks.hosts import HostLimits
+from failback.errors import FailbackError, SettingsInvalid
 
 MAX_REQUEST_BYTES = 2 * 1024 * 1024
 ALIGNMENT_BYTES = 512
@@ -25,6 +32,9 @@ LIMITS = (
     f"blocksize-maximum={MAX_REQUEST_BYTES}",
     "blocksize-error-policy=error",
 )
+SONAMES = tuple(f"libvixDiskLib.so.{major}" for major in (8, 7, 6))
+"""What the plugin looks for, in its order."""
+
 _MOREF = re.compile(r"[A-Za-z]+-?[A-Za-z0-9-]*")
 
 
@@ -48,6 +58,15 @@ class VddkSite:
     plugin: str = "vddk"
     """Name of the plugin, or the path of its .so."""
     program: str = "nbdkit"
+    limits: HostLimits = field(default_factory=HostLimits)
+    """What the transfers of one worker may ask of one host at once."""
+    open_timeout_s: float = 180.0
+    """For starting the library, logging in and opening the disk."""
+
+    @property
+    def search_path(self) -> Path:
+        """Where the plugin and the library's own libraries are looked for."""
+        return self.libdir.resolve() / "lib64"
 
 
 @dataclass(frozen=True)
@@ -64,7 +83,11 @@ class VddkCommand:
     """`[datastore] folder/name.vmdk`."""
     snapshot: str | None = None
     """moref of a snapshot, whose content can only be read."""
-    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """So that the plugin need not run itself again, see above."""
+        return {"LD_LIBRARY_PATH": str(self.site.search_path)}
 
     def argv(self, path: Path, *, writable: bool) -> list[str]:
         """Raises SettingsInvalid for names that the plugin would take for something else."""
@@ -96,12 +119,51 @@ class VddkCommand:
             *LIMITS,
         ]
 
+    def explain(self, said: str, name: str) -> FailbackError | None:
+        """What the plugin's and the library's messages mean; None where they are not known."""
+        site = self.site
+        disk = vddk_errors.Disk(name, self.file, site.server, site.user, str(site.libdir))
+        return vddk_errors.explain(disk, said)
+
+    def without_secrets(self, said: str) -> str:
+        """The messages without the password, should the library ever say it."""
+        try:
+            return said.replace(read_password(self.site), "***")
+        except SettingsInvalid:
+            return "what it said is left out, because the password file cannot be read"
+
 
 def require_vddk(site: VddkSite) -> None:
-    """SettingsInvalid where the library is not on this machine."""
-    found = list((site.libdir / "lib64").glob("libvixDiskLib.so*"))
-    if not found:
+    """SettingsInvalid where the library or the password is not as the plugin needs it."""
+    if not any((site.libdir / "lib64" / name).exists() for name in SONAMES):
+        found = sorted(path.name for path in (site.libdir / "lib64").glob("libvixDiskLib.so*"))
         raise SettingsInvalid(
-            f"There is no lib64/libvixDiskLib.so in {site.libdir}.",
-            "Unpack VMware's Virtual Disk Development Kit there, or correct vddk.libdir.",
+            f"There is no {SONAMES[0]}, .7 or .6 in {site.libdir / 'lib64'}"
+            f" (found: {', '.join(found) or 'nothing'}).",
+            "Unpack VMware's Virtual Disk Development Kit, 6.7 to 8, there, or correct libdir.",
         )
+    read_password(site)
+
+
+def read_password(site: VddkSite) -> str:
+    """The password as the plugin reads it; SettingsInvalid where it would read another or others
+    may read it too."""
+    path = site.password_file
+    try:
+        mode = path.stat().st_mode
+        text = path.read_bytes().decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"The password file {path} cannot be read ({type(error).__name__}).",
+            "Correct password_file or its permissions.",
+        ) from error
+    if stat.S_IMODE(mode) & 0o077:
+        raise SettingsInvalid(f"Others may read {path}.", f"Run `chmod 600 {path}`.")
+    password = text.removesuffix("\n")
+    # The plugin takes the first line as it is, and knows only this line break.
+    if not password or "\n" in password or "\r" in password:
+        raise SettingsInvalid(
+            f"{path} does not hold exactly one line with a Unix line break.",
+            "Write the password alone into it.",
+        )
+    return password

@@ -119,10 +119,16 @@ def test_a_vddk_disk_is_served_by_the_plugin_with_the_library(tmp_path: Path) ->
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {tmp_path}/argv\nenv > {tmp_path}/env\n')
     program.chmod(stat.S_IRWXU)
     password = tmp_path / "password"
+    password.touch(mode=0o600)
     password.write_text("s3cret")
     site = VddkSite(tmp_path, "esxi.example", "root", password, "aa:bb", program=str(program))
     access = DatastoreAccess(kind="vddk", vddk=site)
 
+    with pytest.raises(SettingsInvalid, match="libvixDiskLib"):
+        access.require(FILE)
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
+    access.require(FILE)
     with (
         pytest.raises(DiskUnavailable),
         access.open(
@@ -143,8 +149,6 @@ def test_a_vddk_disk_is_served_by_the_plugin_with_the_library(tmp_path: Path) ->
     named = ["vm=moref=vm-7", "snapshot=snapshot-9", f"file={FILE}"]
     assert argv[-len(LIMITS) - 3 :] == [*named, *LIMITS]
     assert "s3cret" not in (tmp_path / "env").read_text() + "\n".join(argv)
-    with pytest.raises(SettingsInvalid, match="libvixDiskLib"):
-        access.require(FILE)
     with pytest.raises(SettingsInvalid, match="no table vddk"):
         DatastoreAccess(kind="vddk").require(FILE)
 

@@ -10,7 +10,7 @@ import pytest
 
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.opening import open_disk
-from failback.disks.vddk import LIMITS, VddkCommand, VddkSite, require_vddk
+from failback.disks.vddk import LIMITS, VddkCommand, VddkSite, read_password, require_vddk
 from failback.errors import SettingsInvalid
 from tests.helpers.disks import no_check
 
@@ -114,7 +114,42 @@ def test_a_library_that_is_not_there_is_said_before_anything_starts(tmp_path: Pa
         require_vddk(replace(SITE, libdir=tmp_path))
     (tmp_path / "lib64").mkdir()
     (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
-    require_vddk(replace(SITE, libdir=tmp_path))
+    site = replace(SITE, libdir=tmp_path, password_file=tmp_path / "password")
+    site.password_file.touch(mode=0o600)
+    site.password_file.write_text(SECRET + "\n")
+    require_vddk(site)
+    assert read_password(site) == SECRET
+
+
+@pytest.mark.parametrize("name", ["libvixDiskLib.so", "libvixDiskLib.so.9", "libvixDiskLib.so.5"])
+def test_a_library_that_the_plugin_would_not_look_for_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "lib64").mkdir()
+    (tmp_path / "lib64" / name).touch()
+    with pytest.raises(SettingsInvalid, match=f"found: {name}"):
+        require_vddk(replace(SITE, libdir=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "sentence"),
+    [
+        (SECRET, 0o640, "chmod 600"),
+        ("", 0o600, "exactly one line"),
+        ("\n", 0o600, "exactly one line"),
+        ("a\r\n", 0o600, "exactly one line"),
+        ("a\nb\n", 0o600, "exactly one line"),
+        (None, 0o600, "cannot be read"),
+    ],
+)
+def test_a_password_that_the_plugin_would_read_otherwise_is_refused(
+    tmp_path: Path, content: str | None, mode: int, sentence: str
+) -> None:
+    site = replace(SITE, password_file=tmp_path / "password")
+    if content is not None:
+        site.password_file.write_bytes(content.encode())
+        site.password_file.chmod(mode)
+    with pytest.raises(SettingsInvalid, match=sentence) as caught:
+        read_password(site)
+    assert SECRET not in str(caught.value)
 
 
 def test_the_limits_reach_our_client_through_a_real_nbdkit(tmp_path: Path) -> None:
