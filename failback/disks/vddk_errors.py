@@ -63,16 +63,16 @@ MEANINGS = (
         f"Unpack VDDK 6.7 to 8 for this machine's processor there, or correct vddk.libdir; {GUIDE}",
     ),
     _means(
+        r"nbdkit-vddk-plugin\S*: cannot open|cannot open plugin",
+        SettingsInvalid,
+        "nbdkit has no vddk plugin on this machine.",
+        f"Install nbdkit's vddk plugin, or name its .so in vddk.plugin; {GUIDE}",
+    ),
+    _means(
         r"error while loading shared libraries|cannot open shared object file",
         SettingsInvalid,
         "nbdkit or VMware's library in {libdir} lacks a library of the system.",
         f"Install what the message names; {GUIDE}",
-    ),
-    _means(
-        r"cannot open plugin|nbdkit: \S+: (plugin|filter) not found|use \"?nbdkit vddk",
-        SettingsInvalid,
-        "nbdkit has no vddk plugin on this machine.",
-        f"Install nbdkit's vddk plugin, or name its .so in vddk.plugin; {GUIDE}",
     ),
     _means(
         r"open \S+: (permission denied|no such file)",
@@ -120,10 +120,9 @@ MEANINGS = (
         "The VM or its disk may have moved: its place is read again.",
     ),
     _means(
-        r"thumbprint|SSL certificate|certificate verify|SSLVerify",
+        r"thumbprint mismatch|SSL certificate|certificate verify|SSLVerify",
         CertificateUntrusted,
-        "{server} or the host of {name} showed another certificate than vddk.thumbprint names, or"
-        " the library failed without a reason.",
+        "{server} or the host of {name} showed another certificate than vddk.thumbprint names.",
         f"Compare the thumbprint with the server's; {GUIDE}",
     ),
     _means(
@@ -134,6 +133,13 @@ MEANINGS = (
         "{server} or the host of {name} cannot be reached by VMware's library.",
         "Open ports 443 and 902 from the mover to vCenter and all its hosts, and check that the"
         " mover resolves the hosts' names.",
+    ),
+    _means(
+        r"VixDiskLib_\w+: .*Unknown error",
+        CertificateUntrusted,
+        "{server} did not open {name} and VMware's library gave no reason, as it does when the"
+        " server showed another certificate than vddk.thumbprint names.",
+        f"Compare the thumbprint with the server's; {GUIDE}",
     ),
 )
 
