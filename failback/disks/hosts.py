@@ -184,14 +184,14 @@ class LimitedDisk:
         self.maps_zeroes = disk.maps_zeroes
 
     def submit_read(self, tag: int, offset: int, into: memoryview) -> None:
-        self._ask(tag, into.nbytes, lambda: self._disk.submit_read(tag, offset, into))
+        self._ask(tag, offset, into.nbytes, lambda: self._disk.submit_read(tag, offset, into))
 
     def submit_write(self, tag: int, offset: int, data: memoryview) -> None:
-        self._ask(tag, data.nbytes, lambda: self._disk.submit_write(tag, offset, data))
+        self._ask(tag, offset, data.nbytes, lambda: self._disk.submit_write(tag, offset, data))
 
     def submit_zero(self, tag: int, offset: int, length: int) -> None:
         # The plugin writes zeroes as any other bytes.
-        self._ask(tag, length, lambda: self._disk.submit_zero(tag, offset, length))
+        self._ask(tag, offset, length, lambda: self._disk.submit_zero(tag, offset, length))
 
     def submit_map(self, tag: int, offset: int, length: int) -> None:
         self._disk.submit_map(tag, offset, length)
@@ -227,14 +227,22 @@ class LimitedDisk:
         self._waiting.clear()
         self._disk.close()
 
-    def _ask(self, tag: int, length: int, submit: Callable[[], None]) -> None:
-        if length > self.max_request_bytes:
-            raise ValueError(f"{length} bytes are more than {self.name} takes at once")
+    def _ask(self, tag: int, offset: int, length: int, submit: Callable[[], None]) -> None:
+        # Now, and not when its turn comes.
+        if (
+            not 0 < length <= self.max_request_bytes
+            or not 0 <= offset <= self.capacity_bytes - length
+        ):
+            raise ValueError(f"{length} bytes at {offset} does not fit {self.name}")
         self._waiting.append((tag, length, submit))
         self._send()
 
     def _send(self) -> None:
         while self._waiting and self._share.take(self._waiting[0][1]):
             tag, length, submit = self._waiting.popleft()
-            self._sent[tag] = length
-            submit()
+            self._sent[tag] = length  # first: an answer may come at once
+            try:
+                submit()
+            except BaseException:
+                self._share.give(self._sent.pop(tag))
+                raise

@@ -12,6 +12,7 @@ import pytest
 from failback.disks.blockio import Answer, BlockIO, Waiter
 from failback.disks.fence import Fence
 from failback.disks.file import FileDisk
+from failback.disks.hosts import RESERVE_BYTES, HostBudget, HostLimits, LimitedDisk
 from failback.disks.opening import open_disk, open_local
 from failback.disks.plan import BLOCK_BYTES, Extent, merge
 from failback.disks.testing import MemoryDisk, MemoryVolume
@@ -22,11 +23,15 @@ SIZE = 5 * BLOCK_BYTES + 321
 Open = Callable[[bytes], BlockIO]
 
 
-@pytest.fixture(params=["memory", "shuffled", "nbd", "file", "local"])
+@pytest.fixture(params=["memory", "shuffled", "nbd", "file", "local", "limited"])
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     with ExitStack() as stack:
 
         def open_it(content: bytes) -> BlockIO:
+            if request.param == "limited":
+                share = HostBudget(HostLimits(RESERVE_BYTES, 1)).enter()
+                assert share is not None
+                return LimitedDisk(MemoryDisk(MemoryVolume(content)), share)
             if request.param in ("memory", "shuffled"):
                 rng = random.Random(7) if request.param == "shuffled" else None
                 return MemoryDisk(MemoryVolume(content), rng=rng)
