@@ -6,9 +6,11 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from activities.edge import Attempt, disk_lease
+from activities.places import host_of, meanwhile, moved_to
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
 from failback.contracts.vm import DiskOpening
@@ -16,9 +18,11 @@ from failback.disks.blockio import BlockIO
 from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence, prove_dead
-from failback.disks.kinds import DatastoreAccess
+from failback.disks.hosts import HostBudgets
+from failback.disks.kinds import DatastoreAccess, Opened
 from failback.disks.throttle import Throttle
-from failback.errors import SettingsInvalid
+from failback.errors import DiskMoved, SettingsInvalid
+from failback.hypervisor.ports import Sites
 
 Check = Callable[[], None]
 
@@ -42,6 +46,10 @@ class Disks:
     heartbeat_timeout: timedelta
     throttle: Throttle | None = None
     command: NbdkitCommand = field(default_factory=NbdkitCommand)
+    sites: Sites | None = None
+    """Asked where the disks of the kind vddk are; None: they are where the plan says."""
+    hosts: HostBudgets = field(default_factory=HostBudgets)
+    """What all transfers of this worker ask of each ESXi host."""
 
     def require(self, site: str, file: str) -> None:
         """Raise now what opening a disk would raise for its name and the settings."""
@@ -75,28 +83,78 @@ class Disks:
         if not writable:
             # Verify must not read while a late request of a dead attempt is still being written.
             prove_dead(self.fence(call.target, attempt.owner), check=attempt.beat)
+        sides = (
+            (call.target, writable, f"target disk {call.plan.address}"),
+            (call.source, False, f"replica disk {call.plan.address}"),
+        )
+        # Asked before anything is open that would have to be kept open meanwhile.
+        hosts = [self._host(opening) for opening, _, _ in sides]
         with contextlib.ExitStack() as stack:
-            sides = []
-            for opening, write, name in (
-                (call.target, writable, f"target disk {call.plan.address}"),
-                (call.source, False, f"replica disk {call.plan.address}"),
-            ):
-                disk, renew = stack.enter_context(
-                    self._access(opening.site).open(
-                        opening.file,
-                        vm=opening.vm_moref,
-                        snapshot=opening.snapshot,
-                        writable=write,
-                        fence=self.fence(opening, attempt.owner) if write else None,
-                        check=check,
-                        name=f"{name} ({opening.file})",
-                        lease_s=lease_s,
-                        command=self.command,
-                    )
+            disks = []
+            for (opening, write, name), host in zip(sides, hosts, strict=True):
+                at = partial(
+                    self._open,
+                    opening,
+                    name=name,
+                    fence=self.fence(opening, attempt.owner) if write else None,
+                    check=check,
+                    lease_s=lease_s,
+                    host=host,
                 )
+                disk, renew = self._enter(stack, call, opening, at, check)
                 renewals.append(renew)
-                sides.append(disk)
-            yield Pair(source=sides[1], target=sides[0], check=check)
+                disks.append(disk)
+            yield Pair(source=disks[1], target=disks[0], check=check)
+
+    def _open(
+        self,
+        opening: DiskOpening,
+        file: str,
+        *,
+        name: str,
+        fence: Fence | None,
+        check: Check,
+        lease_s: float,
+        host: str,
+    ) -> contextlib.AbstractContextManager[Opened]:
+        return self._access(opening.site).open(
+            file,
+            vm=opening.vm_moref,
+            snapshot=opening.snapshot,
+            writable=fence is not None,
+            fence=fence,
+            check=check,
+            name=f"{name} ({file})",
+            lease_s=lease_s,
+            command=self.command,
+            host=host,
+            hosts=self.hosts,
+        )
+
+    def _enter(
+        self,
+        stack: contextlib.ExitStack,
+        call: DiskCall,
+        opening: DiskOpening,
+        at: Callable[..., contextlib.AbstractContextManager[Opened]],
+        check: Check,
+    ) -> Opened:
+        """Open a disk under the name of the plan, or once under the name it has now."""
+        try:
+            return stack.enter_context(at(opening.file))
+        except DiskMoved as moved:
+            if self.sites is None:
+                raise
+            sites, old = self.sites, moved
+        file = meanwhile(lambda: moved_to(sites, call, opening, old), check)
+        # What moved a disk has often moved its VM too.
+        host = meanwhile(lambda: self._host(opening), check)
+        return stack.enter_context(at(file, host=host))
+
+    def _host(self, opening: DiskOpening) -> str:
+        if self.sites is None or self._access(opening.site).kind != "vddk":
+            return ""
+        return host_of(self.sites, opening)
 
     def prove_writers_dead(self, opening: DiskOpening, attempt: Attempt) -> None:
         """Return when no earlier attempt can write this disk any more.

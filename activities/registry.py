@@ -77,7 +77,14 @@ def build(settings: Settings) -> Activities:
     rooms = Rooms(
         sites=sites,
         catalog=catalog,
-        disks=Disks(access, catalog, settings.worker.state_dir, tuning.heartbeat_timeout, throttle),
+        disks=Disks(
+            access,
+            catalog,
+            settings.worker.state_dir,
+            tuning.heartbeat_timeout,
+            throttle,
+            sites=sites,
+        ),
         ledger=SqlLedgerStore(catalog),
         tuning=tuning,
         segment_bytes=settings.transfer.segment_bytes,
