@@ -44,14 +44,14 @@ lint: venv ## Check style and types of the Python code and of the practice site'
 	@$(VENV) -m ruff check .
 	@$(VENV) -m ruff format --check .
 	@$(VENV) -m mypy --strict $(TYPED)
-	@cd lab && go vet ./...
-	@unformatted="$$(gofmt -l lab)"; if [ -n "$$unformatted" ]; then \
+	@for module in lab tests/contract/referee; do (cd "$$module" && go vet ./...); done
+	@unformatted="$$(gofmt -l lab tests)"; if [ -n "$$unformatted" ]; then \
 	  printf 'not formatted by gofmt:\n%s\n' "$$unformatted" >&2; exit 1; fi
 
 format: venv ## Put the code into shape: what `make lint` would complain about and can be mended.
 	@$(VENV) -m ruff check --fix .
 	@$(VENV) -m ruff format .
-	@gofmt -w lab
+	@gofmt -w lab tests
 
 lock: venv ## Resolve the dependencies anew (UPGRADE=1 for newer releases); needs the network.
 	@$(VENV) tools/lock.py

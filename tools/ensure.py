@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-TARGETS = ("venv", "nbdkit", "temporal", "lab", "vddk-plugin")
+TARGETS = ("venv", "nbdkit", "temporal", "lab", "referee", "vddk-plugin")
 OPTIONAL = frozenset({"vddk-plugin"})
 """Only tests need them: `all` says loudly that they are missing, and goes on."""
 
@@ -21,11 +21,11 @@ def prepare(target: str) -> Path:
     # Imported late: the modules use syntax and libraries that only a new enough Python has.
     from tools import (  # noqa: PLC0415
         environment,
-        lab_binary,
         system,
         temporal_binary,
         vddk_plugin,
     )
+    from tools.go_program import LAB, REFEREE  # noqa: PLC0415
     from tools.host import Host  # noqa: PLC0415
 
     host = Host()
@@ -37,7 +37,9 @@ def prepare(target: str) -> Path:
         return temporal_binary.ensure(host)
     if target == "vddk-plugin":
         return vddk_plugin.ensure(host)
-    return lab_binary.ensure(host)
+    if target == "referee":
+        return REFEREE.ensure(host)
+    return LAB.ensure(host)
 
 
 def main(arguments: list[str]) -> int:
@@ -45,7 +47,8 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="tools/ensure.py",
         description="Prepare the virtual environment, the system's programs (nbdkit and the ext4"
-        " tools), the Temporal server, the practice site and, for tests, nbdkit's VDDK plugin.",
+        " tools), the Temporal server, the practice site and, for tests, an older"
+        " vCenter simulator and nbdkit's VDDK plugin.",
     )
     parser.add_argument("target", nargs="+", choices=[*TARGETS, "all"])
     parser.add_argument(

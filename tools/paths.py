@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tools import lab_binary, system, temporal_binary, vddk_plugin
+from tools import system, temporal_binary, vddk_plugin
+from tools.go_program import LAB, REFEREE
 from tools.host import Host, Problem
 
 
@@ -15,7 +16,12 @@ def temporal() -> Path:
 
 def lab() -> Path:
     """The practice site, built from the sources as they are now."""
-    return _there(lab_binary.locate(Host()), "The practice site", "lab")
+    return _there(LAB.locate(Host()), "The practice site", "lab")
+
+
+def referee() -> Path:
+    """The older release of the vCenter simulator that the contract tests run against."""
+    return _there(REFEREE.locate(Host()), "The older vCenter simulator", "referee")
 
 
 def program(name: str) -> Path:

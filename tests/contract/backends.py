@@ -1,4 +1,4 @@
-"""What stands behind the port in a contract test: the lab, the stock simulator, the double."""
+"""What stands behind the port in a contract test: lab, stock simulators, double."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Backend(Protocol):
 
 @dataclass
 class LabBackend:
-    """The driver against the lab, with its extensions or without them."""
+    """The driver against the lab, with its extensions or without them, or an older simulator."""
 
     name: str
     site: Site

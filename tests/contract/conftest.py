@@ -11,8 +11,8 @@ import pytest
 from failback.hypervisor.vsphere.sites import VsphereSites
 from failback.hypervisor.vsphere.tasks import Polling
 from tests.contract.backends import MIB, Backend, Beats, LabBackend, double
-from tests.contract.differences import DOUBLE, LAB, PLAIN
-from tests.helpers.lab import LabHandle, start_lab
+from tests.contract.differences import DOUBLE, LAB, OLD, PLAIN
+from tests.helpers.lab import LabHandle, start_lab, start_referee
 
 SITE = "one"
 QUICK = Polling(first_s=0.01, lost_look_s=0.5)
@@ -53,15 +53,20 @@ def lab(tmp_path: Path) -> Iterator[LabHandle]:
         yield handle
 
 
-@pytest.fixture(params=[LAB, PLAIN, DOUBLE])
+@pytest.fixture(params=[LAB, PLAIN, OLD, DOUBLE])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
     if request.param == DOUBLE:
         yield double()
         return
-    flags = ["--plain"] if request.param == PLAIN else []
     with (
-        start_lab(WORLD, tmp_path, *flags) as handle,
+        _start(request.param, tmp_path) as handle,
         VsphereSites([handle.connection(SITE)], QUICK) as sites,
     ):
         site = sites.site(SITE)
         yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle)
+
+
+def _start(name: str, folder: Path) -> LabHandle:
+    if name == OLD:
+        return start_referee(WORLD, folder)
+    return start_lab(WORLD, folder, *(["--plain"] if name == PLAIN else []))

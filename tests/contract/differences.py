@@ -8,23 +8,30 @@ from __future__ import annotations
 
 LAB = "lab"
 PLAIN = "plain"
+OLD = "old"
+"""The stock simulator of govmomi v0.38.0, without a line of ours inside it."""
 DOUBLE = "double"
 
-DIFFERENCES: dict[tuple[str, str], str] = {
-    (PLAIN, "tools run in a powered-on VM"): (
-        "the stock simulator runs no guest and reports no tools"
-    ),
-    (PLAIN, "a running VM has a boot time"): "the stock simulator never sets it",
-    (PLAIN, "a snapshot moves the disks to new files"): (
+_STOCK = {
+    "tools run in a powered-on VM": "the stock simulator runs no guest and reports no tools",
+    "a running VM has a boot time": "the stock simulator never sets it",
+    "a snapshot moves the disks to new files": (
         "the stock simulator makes no delta files, so names and parents stay"
     ),
-    (PLAIN, "a revert restores the power state"): (
+    "a revert restores the power state": (
         "the stock simulator's revert moves only the current snapshot"
     ),
-    (PLAIN, "a tracked disk has a change id"): "the stock simulator tracks nothing",
-    (PLAIN, "a disk cannot grow under a snapshot"): "the stock simulator grows it",
+    "a tracked disk has a change id": "the stock simulator tracks nothing",
+    "a disk cannot grow under a snapshot": "the stock simulator grows it",
+    "a guest can write": "the stock simulator's disks hold no bytes",
+}
+"""Of the stock simulator in every release that we run against."""
+
+DIFFERENCES: dict[tuple[str, str], str] = {
+    **{(PLAIN, key): reason for key, reason in _STOCK.items()},
+    **{(OLD, key): reason for key, reason in _STOCK.items()},
     (PLAIN, "a snapshot of somebody else can be made"): (
         "the lab's side door knows no VM when its extensions are off"
     ),
-    (PLAIN, "a guest can write"): "the stock simulator's disks hold no bytes",
+    (OLD, "a snapshot of somebody else can be made"): "it has no side door",
 }

@@ -129,7 +129,14 @@ def lab_binary() -> Path:
     return paths.lab()
 
 
-def start_lab(world: str | dict[str, Any], root: Path, *flags: str) -> LabHandle:
+def start_referee(world: dict[str, Any], root: Path) -> LabHandle:
+    """Start the stock simulator of an older release; its control door knows only lost calls."""
+    return start_lab(world, root, binary=paths.referee())
+
+
+def start_lab(
+    world: str | dict[str, Any], root: Path, *flags: str, binary: Path | None = None
+) -> LabHandle:
     """Start a lab and wait until it is ready.
 
     `world`: a built-in name (`tiny`, `demo`), a JSON file, or the description itself.
@@ -142,7 +149,7 @@ def start_lab(world: str | dict[str, Any], root: Path, *flags: str) -> LabHandle
     # Its stdin is a pipe we hold: when this process dies by any cause, the lab ends too.
     process = subprocess.Popen(
         [
-            *(str(lab_binary()), "--root", str(root / "lab")),
+            *(str(binary or lab_binary()), "--root", str(root / "lab")),
             *("--world", world, "--exit-on-stdin-eof", *flags),
         ],
         stdin=subprocess.PIPE,

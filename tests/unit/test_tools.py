@@ -11,12 +11,14 @@ import sys
 import tarfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tools import cache, environment, golang, lab_binary, system, temporal_binary
+from tools import cache, environment, golang, system, temporal_binary
+from tools.go_program import LAB
 from tools.host import ROOT, Done, Host, Problem
 from tools.host import run as really_run
 
@@ -543,18 +545,18 @@ class TestLab:
             ("README.md", False),
             ("testdata/x.json", False),
             (".cache/x.go", False),
-            (lab_binary.PROGRAM, False),
+            (LAB.program, False),
         ],
     )
     def test_is_built_anew_when_its_sources_change(
         self, tmp_path: Path, bin_dir: Path, module: Path, name: str, matters: bool
     ) -> None:
         machine = host(tmp_path, bin_dir)
-        before = lab_binary.cache_key(machine, module)
+        before = replace(LAB, module=module).cache_key(machine)
         (module / name).parent.mkdir(exist_ok=True)
         (module / name).write_text("another", encoding="utf-8")
 
-        assert (lab_binary.cache_key(machine, module) != before) is matters
+        assert (replace(LAB, module=module).cache_key(machine) != before) is matters
 
     def test_an_edit_during_the_build_spoils_it(
         self, tmp_path: Path, bin_dir: Path, module: Path
@@ -571,17 +573,17 @@ class TestLab:
         machine = host(tmp_path, bin_dir)
 
         with pytest.raises(Problem, match="changed while it was built"):
-            lab_binary.ensure(machine, module)
+            replace(LAB, module=module).ensure(machine)
 
-        assert lab_binary.ensure(machine, module).is_relative_to(tmp_path / "the cache")
+        assert replace(LAB, module=module).ensure(machine).is_relative_to(tmp_path / "the cache")
 
     def test_without_sources_or_go_one_sentence_says_so(
         self, tmp_path: Path, bin_dir: Path, module: Path
     ) -> None:
         with pytest.raises(Problem, match=r"sources are not at .*: restore them from git"):
-            lab_binary.ensure(host(tmp_path, bin_dir), tmp_path / "elsewhere")
+            replace(LAB, module=tmp_path / "elsewhere").ensure(host(tmp_path, bin_dir))
         with pytest.raises(Problem, match=r"install Go 1.26 or newer"):
-            lab_binary.ensure(host(tmp_path, bin_dir), module)
+            replace(LAB, module=module).ensure(host(tmp_path, bin_dir))
 
 
 class TestCommand:
