@@ -33,13 +33,15 @@ class Op(StrEnum):
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _REFUSED = frozenset({errno.EPERM, errno.EROFS, errno.EACCES})
+_STALE = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN})
+"""The mount below the file is not what it was; asking again does not help."""
 _GONE = frozenset({errno.ESHUTDOWN, errno.ENODEV, errno.ENXIO})
 
 
 def worth_retrying(op: Op, code: int) -> bool:
     """True where the same request may work a moment later. A failed flush never is: the kernel
     may have dropped the pages and the second flush would report success for lost data."""
-    return op is not Op.FLUSH and code not in _FULL | _REFUSED | _GONE
+    return op is not Op.FLUSH and code not in _FULL | _REFUSED | _GONE | _STALE
 
 
 def disk_error(op: Op, code: int, name: str, offset: int, length: int) -> DiskError:
@@ -51,6 +53,12 @@ def disk_error(op: Op, code: int, name: str, offset: int, length: int) -> DiskEr
         return DiskUnavailable(
             f"The exporter of {name} is shutting down ({why} at offset {offset}).",
             "It is started again by the next attempt.",
+            **evidence,
+        )
+    if code in _STALE and op is not Op.FLUSH:
+        return DiskUnavailable(
+            f"{name} is no longer there for the data mover ({why} at offset {offset}).",
+            "Mount its datastore again; the next attempt continues here.",
             **evidence,
         )
     if op is Op.FLUSH:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from failback.disks.mounts import require_mounted, unreachable
 from failback.errors import (
     DiskHasParent,
     DiskSizeMismatch,
@@ -50,9 +51,10 @@ def resolve_flat(
         chain_members_complete: this site writes every member of a snapshot chain as a complete
             image, so a disk with a parent may be opened too.
 
-    Raises SettingsInvalid for an unknown datastore and for a path that leads out of one,
-    DiskUnavailable for a missing file, DiskHasParent for what is not one complete flat file,
-    DiskSizeMismatch if the flat file is not as long as its descriptor says."""
+    Raises SettingsInvalid for an unknown datastore, for the folder of another one and for a path
+    that leads out of one, DiskUnavailable for a missing file or mount, DiskHasParent for what is
+    not one complete flat file, DiskSizeMismatch if the flat file is not as long as its descriptor
+    says."""
     named = _FILE.fullmatch(file)
     if named is None:
         raise SettingsInvalid(
@@ -68,6 +70,7 @@ def resolve_flat(
             "Add the directory where it is mounted to the site's settings.",
             datastore=named["datastore"],
         )
+    require_mounted(root, named["datastore"])
     descriptor = _inside(root, PurePosixPath(named["path"]), file)
     extent = parse_descriptor(_read(descriptor, file), file)
     if extent.parent_cid != NO_PARENT and not chain_members_complete:
@@ -77,7 +80,7 @@ def resolve_flat(
         )
     name = PurePosixPath(named["path"]).parent / extent.file
     flat = _inside(root, name, file, by_descriptor=PurePosixPath(extent.file))
-    actual = flat.stat().st_size
+    actual = _size(flat, file)
     if actual != extent.capacity_bytes:
         raise DiskSizeMismatch(
             f"{flat.name} of {file} has {actual} bytes, its descriptor says"
@@ -116,12 +119,22 @@ def parse_descriptor(text: str, file: str) -> FlatExtent:
 
 
 def _read(descriptor: Path, file: str) -> str:
-    with descriptor.open("rb") as opened:
-        data = opened.read(MAX_DESCRIPTOR_BYTES + 1)
+    try:
+        with descriptor.open("rb") as opened:
+            data = opened.read(MAX_DESCRIPTOR_BYTES + 1)
+    except OSError as error:
+        raise unreachable(error, f"{descriptor.name} of {file}") from error
     # A sparse disk carries its descriptor inside; its file begins with "KDMV".
     if len(data) > MAX_DESCRIPTOR_BYTES or b"\0" in data or not data.lstrip().startswith(b"#"):
         raise _unfit(file, "is not described by a text file")
     return data.decode("utf-8", "replace")
+
+
+def _size(flat: Path, file: str) -> int:
+    try:
+        return flat.stat().st_size
+    except OSError as error:
+        raise unreachable(error, f"{flat.name} of {file}") from error
 
 
 def _inside(
@@ -136,11 +149,10 @@ def _inside(
     try:
         found = (root / path).resolve(strict=True)
         top = root.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise DiskUnavailable(
-            f"{path} of {file} cannot be found on the data mover ({error}).",
-            "Check that the datastore is mounted where the settings say.",
-        ) from error
+    except OSError as error:
+        raise unreachable(error, f"{path} of {file}") from error
+    except RuntimeError as error:  # links in a circle
+        raise _outside(file, str(parts)) from error
     if not found.is_relative_to(top):
         raise _outside(file, str(parts))
     if not found.is_file():

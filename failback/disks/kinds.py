@@ -28,6 +28,7 @@ from failback.disks.fence import Fence
 from failback.disks.file import FileDisk
 from failback.disks.flat import resolve_flat
 from failback.disks.hosts import HostBudgets, LimitedDisk, place
+from failback.disks.mounts import require_writable
 from failback.disks.opening import NBDKIT, open_disk, open_local
 from failback.disks.relay import RelayCommand, name_as_nbdkit_does
 from failback.disks.remote.disk import MoverSite
@@ -129,9 +130,9 @@ class DatastoreAccess:
             raise ValueError("a disk is never written without a fence")
         match self.kind:
             case "flat":
-                path = self._flat(file)
+                path = self._flat(file, writable=writable)
             case "file":
-                path = self._flat(file)
+                path = self._flat(file, writable=writable)
                 return open_local(
                     path, writable=writable, fence=fence, check=check, name=name, lease_s=lease_s
                 )
@@ -187,10 +188,13 @@ class DatastoreAccess:
             )
         return self.mover
 
-    def _flat(self, file: str) -> Path:
-        return resolve_flat(
+    def _flat(self, file: str, *, writable: bool = False) -> Path:
+        path = resolve_flat(
             self.datastores, file, chain_members_complete=self.chain_members_complete
         )
+        if writable:
+            require_writable(path, file)
+        return path
 
     def _vddk(self) -> VddkSite:
         if self.vddk is None:

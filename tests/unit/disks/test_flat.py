@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from failback.disks.faults import Op, disk_error, worth_retrying
+from failback.disks.fence import Fence
 from failback.disks.flat import resolve_flat
+from failback.disks.kinds import DatastoreAccess
+from failback.disks.mounts import LOCK, MARK, require_writable, unreachable
 from failback.errors import (
+    DiskFlushFailed,
     DiskHasParent,
+    DiskReadOnly,
     DiskSizeMismatch,
     DiskUnavailable,
     FailbackError,
     SettingsInvalid,
 )
+from tests.helpers.disks import no_check
 
 EXTENT = 'RW 16 VMFS "x-flat.vmdk"'
 
@@ -167,6 +177,87 @@ def test_a_missing_file_may_come_back(root: Path, gone: str) -> None:
         resolve(root)
     assert isinstance(caught.value, FailbackError)
     assert caught.value.retryable
+
+
+def test_a_datastore_that_is_not_mounted_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ds").mkdir()
+    with pytest.raises(DiskUnavailable, match="not mounted") as caught:
+        resolve(tmp_path / "ds")
+    assert caught.value.retryable
+    with pytest.raises(DiskUnavailable, match="ENOENT"):
+        resolve(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(DiskUnavailable, match="ENOTDIR"):
+        resolve(tmp_path / "file")
+
+
+def test_the_folder_of_another_datastore_is_refused_where_it_is_marked(root: Path) -> None:
+    (root / MARK).write_text("ds 1\n")
+    assert resolve(root).name == "x-flat.vmdk"
+    (root / MARK).write_text("ds 2\n")
+    with pytest.raises(SettingsInvalid, match="that of datastore 'ds 2', not of 'ds 1'"):
+        resolve(root)
+
+
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_a_disk_that_a_host_has_locked_is_read_and_not_written(
+    root: Path, order: Literal["little", "big"]
+) -> None:
+    flat = resolve(root)
+    number = flat.stat().st_ino
+    (root / "vm" / f"{LOCK}{(number + 1).to_bytes(8, order).hex()}").touch()
+    require_writable(flat, "[ds 1] vm/x.vmdk")
+    lock = root / "vm" / f"{LOCK}{number.to_bytes(8, order).hex()}"
+    lock.touch()
+
+    with pytest.raises(DiskUnavailable, match="locked by an ESXi host") as caught:
+        require_writable(flat, "[ds 1] vm/x.vmdk")
+    assert caught.value.retryable
+    assert lock.name in caught.value.what
+    access = DatastoreAccess({"ds 1": root})
+    access.require("[ds 1] vm/x.vmdk")
+    more = {"vm": "vm-1", "snapshot": None, "check": no_check, "name": "disk", "lease_s": 10.0}
+    fence = Fence(root.parent / "state", "disk")
+    with (
+        pytest.raises(DiskUnavailable, match="locked"),
+        access.open("[ds 1] vm/x.vmdk", writable=True, fence=fence, **more),  # type: ignore[arg-type]
+    ):
+        pass
+
+
+def test_a_datastore_mounted_for_reading_only_is_not_written(root: Path) -> None:
+    def read_only(path: Path) -> os.statvfs_result:
+        values = list(os.statvfs(path))
+        values[8] |= os.ST_RDONLY
+        return os.statvfs_result(values)
+
+    with pytest.raises(DiskReadOnly, match="for reading only"):
+        require_writable(resolve(root), "[ds 1] vm/x.vmdk", statvfs=read_only)
+    require_writable(resolve(root), "[ds 1] vm/x.vmdk")
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (errno.ESTALE, "mount it again"),
+        (errno.EACCES, "root squash"),
+        (errno.EIO, "Check the NFS server"),
+        (errno.ENOENT, "mounted where the settings say"),
+    ],
+)
+def test_what_a_mount_answers_has_a_remedy_of_its_own(code: int, remedy: str) -> None:
+    error = unreachable(OSError(code, "said so"), "x.vmdk")
+    assert remedy in error.remedy
+    assert errno.errorcode[code] in error.what
+    assert error.retryable
+
+
+def test_a_stale_file_is_no_bad_sector() -> None:
+    error = disk_error(Op.READ, errno.ESTALE, "the disk", 4096, 512)
+    assert isinstance(error, DiskUnavailable)
+    assert "Mount its datastore again" in error.remedy
+    assert not worth_retrying(Op.READ, errno.ESTALE)
+    assert isinstance(disk_error(Op.FLUSH, errno.ESTALE, "the disk", 0, 0), DiskFlushFailed)
 
 
 def test_a_folder_is_no_disk(root: Path) -> None:
