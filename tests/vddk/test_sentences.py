@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from failback.disks.kinds import DatastoreAccess
 from failback.disks.vddk import VddkSite
+from failback.disks.vddk_errors import MEANINGS
 from failback.errors import (
     CertificateUntrusted,
     DiskMoved,
@@ -19,7 +21,7 @@ from failback.errors import (
     PrivilegeMissing,
     SettingsInvalid,
 )
-from tests.helpers.disks import MIB, no_check
+from tests.helpers.disks import MIB, REPOSITORY, no_check
 from tests.vddk.fake import PASSWORD, FakeHost, build
 
 DISK = "[ds] vm/vm.vmdk"
@@ -186,3 +188,10 @@ def test_a_library_that_cannot_be_loaded_is_told(serving: FakeHost, content: byt
 
     assert type(error) is SettingsInvalid
     assert "cannot be loaded" in error.what
+
+
+def test_the_guide_has_every_sentence() -> None:
+    guide = " ".join((REPOSITORY / "docs" / "vddk.md").read_text().split())
+    for meaning in MEANINGS:
+        sentence = re.sub(r"\{\w+\}", "...", meaning.what).replace("....", "...")
+        assert f"| {sentence} |" in guide
