@@ -91,6 +91,7 @@ class VddkSettings(Section):
     transports: str = Field("", pattern=r"^([a-z]+(:[a-z]+)*)?$")
     compression: Literal["none", "zlib", "fastlz", "skipz"] = "none"
     plugin: str = Field("vddk", min_length=1)
+    config: Location | None = None
     host_bytes: int = Field(32 * MIB, ge=RESERVE_BYTES, le=48 * MIB)
     host_disks: int = Field(8, ge=1, le=24)
     open_timeout_s: float = Field(180.0, gt=0, le=3600)
@@ -113,6 +114,7 @@ class VddkSettings(Section):
             transports=self.transports,
             compression=self.compression,
             plugin=self.plugin,
+            config=self.config,
             limits=HostLimits(self.host_bytes, self.host_disks),
             open_timeout_s=self.open_timeout_s,
         )

@@ -105,6 +105,8 @@ class Exporter:
         for end in (self.disk, its_disk):
             _enlarge(end)
         self.exporter_pid: int | None = None
+        self.serving = False
+        """Set once the disk is open: what the program said before is then no reason any more."""
         self._lease_s = lease_s
         self._renewed_at = supervisor.boottime()
         self._ended: dict[str, Any] | None = None
@@ -183,7 +185,8 @@ class Exporter:
         said = str(ended.get("stderr", ""))
         if self._explains is not None:
             said = self._explains.without_secrets(said)
-            if (known := self._explains.explain(said, self.name)) is not None:
+            known = None if self.serving else self._explains.explain(said, self.name)
+            if known is not None:
                 return known
         said = " ".join(said.split())[-500:]
         return DiskUnavailable(

@@ -32,7 +32,7 @@ from failback.disks.mounts import require_writable
 from failback.disks.opening import NBDKIT, open_disk, open_local
 from failback.disks.relay import RelayCommand, name_as_nbdkit_does
 from failback.disks.remote.disk import MoverSite
-from failback.disks.vddk import VddkCommand, VddkSite, require_vddk
+from failback.disks.vddk import VddkCommand, VddkSite, require_loads, require_vddk
 from failback.errors import SettingsInvalid
 
 MIB = 1024 * 1024
@@ -94,6 +94,7 @@ class DatastoreAccess:
             address_of(self.address, file)
         elif self.kind == "vddk":
             require_vddk(self._vddk())
+            require_loads(self._vddk())
         elif self.kind == "mover":
             # Only its own mover can tell, so this asks it.
             self._mover().open(file, file).close()

@@ -84,6 +84,7 @@ def open_disk(
             io_timeout_s=io_timeout_s,
             check=waiting,
         )
+        exporter.serving = True
         if writable and fence is not None and fence.doubt_path.exists():
             if path.exists():  # elsewhere the cache is not ours
                 forget_cached(path)

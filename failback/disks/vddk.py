@@ -13,10 +13,13 @@ that path is set from the beginning.
 
 from __future__ import annotations
 
+import os
 import re
 import stat
+import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from failback.disks import vddk_errors
@@ -35,7 +38,8 @@ LIMITS = (
 SONAMES = tuple(f"libvixDiskLib.so.{major}" for major in (8, 7, 6))
 """What the plugin looks for, in its order."""
 
-_MOREF = re.compile(r"[A-Za-z]+-?[A-Za-z0-9-]*")
+_MOREF = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
+_PROBE_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,8 @@ class VddkSite:
     plugin: str = "vddk"
     """Name of the plugin, or the path of its .so."""
     program: str = "nbdkit"
+    config: Path | None = None
+    """VDDK's own file of settings."""
     limits: HostLimits = field(default_factory=HostLimits)
     """What the transfers of one worker may ask of one host at once."""
     open_timeout_s: float = 180.0
@@ -115,15 +121,14 @@ class VddkCommand:
             *([] if self.snapshot is None else [f"snapshot={self.snapshot}"]),
             *([f"transports={site.transports}"] if site.transports else []),
             *([f"compression={site.compression}"] if site.compression != "none" else []),
+            *([] if site.config is None else [f"config={site.config.absolute()}"]),
             f"file={self.file}",
             *LIMITS,
         ]
 
     def explain(self, said: str, name: str) -> FailbackError | None:
         """What the plugin's and the library's messages mean; None where they are not known."""
-        site = self.site
-        disk = vddk_errors.Disk(name, self.file, site.server, site.user, str(site.libdir))
-        return vddk_errors.explain(disk, said)
+        return _explain(self.site, said, name, self.file)
 
     def without_secrets(self, said: str) -> str:
         """The messages without the password, should the library ever say it."""
@@ -143,6 +148,42 @@ def require_vddk(site: VddkSite) -> None:
             "Unpack VMware's Virtual Disk Development Kit, 6.7 to 8, there, or correct libdir.",
         )
     read_password(site)
+
+
+@lru_cache(maxsize=16)
+def require_loads(site: VddkSite) -> None:
+    """SettingsInvalid where nbdkit does not load plugin and library; asks once for each site."""
+    try:
+        done = subprocess.run(
+            [site.program, site.plugin, f"libdir={site.libdir.absolute()}", "--dump-plugin"],
+            env={**os.environ, "LD_LIBRARY_PATH": str(site.search_path)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_PROBE_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SettingsInvalid(
+            f"{site.program} does not run ({type(error).__name__}).", "Install nbdkit."
+        ) from error
+    if done.returncode != 0:
+        said = done.stdout + done.stderr
+        raise _explain(site, said, "", "") or SettingsInvalid(
+            f"nbdkit does not load its vddk plugin: {' '.join(said.split())[-300:]}.",
+            vddk_errors.GUIDE.capitalize(),
+        )
+    if "vddk_library_version=" not in done.stdout:
+        raise SettingsInvalid(
+            f"VMware's library cannot be loaded from {site.libdir}.",
+            f"Unpack VDDK 6.7 to 8 for this machine's processor there; {vddk_errors.GUIDE}",
+        )
+
+
+def _explain(site: VddkSite, said: str, name: str, file: str) -> FailbackError | None:
+    disk = vddk_errors.Disk(name, file, site.server, site.user, str(site.libdir))
+    return vddk_errors.explain(disk, said)
 
 
 def read_password(site: VddkSite) -> str:

@@ -42,10 +42,22 @@ class Meaning:
     error: Callable[..., FailbackError]
     what: str
     remedy: str
+    loading: bool = False
+    """Only before the library was called: later it complains of parts that it does without."""
 
 
-def _means(text: str, error: Callable[..., FailbackError], what: str, remedy: str) -> Meaning:
-    return Meaning(re.compile(text, re.IGNORECASE), error, what, remedy)
+_CALLED = re.compile(r"VixDiskLib_(ConnectEx|Open|GetInfo)\b")
+
+
+def _means(
+    text: str,
+    error: Callable[..., FailbackError],
+    what: str,
+    remedy: str,
+    *,
+    loading: bool = False,
+) -> Meaning:
+    return Meaning(re.compile(text, re.IGNORECASE), error, what, remedy, loading)
 
 
 MEANINGS = (
@@ -54,6 +66,7 @@ MEANINGS = (
         SettingsInvalid,
         "VMware's library in {libdir} is too old for nbdkit's vddk plugin.",
         f"Unpack VDDK 6.7 or newer there; {GUIDE}",
+        loading=True,
     ),
     _means(
         r"libvixDiskLib\.so\S*: (cannot open shared object file|file too short|invalid ELF"
@@ -61,24 +74,28 @@ MEANINGS = (
         SettingsInvalid,
         "VMware's library cannot be loaded from {libdir}.",
         f"Unpack VDDK 6.7 to 8 for this machine's processor there, or correct vddk.libdir; {GUIDE}",
+        loading=True,
     ),
     _means(
         r"nbdkit-vddk-plugin\S*: cannot open|cannot open plugin",
         SettingsInvalid,
         "nbdkit has no vddk plugin on this machine.",
         f"Install nbdkit's vddk plugin, or name its .so in vddk.plugin; {GUIDE}",
+        loading=True,
     ),
     _means(
         r"error while loading shared libraries|cannot open shared object file",
         SettingsInvalid,
         "nbdkit or VMware's library in {libdir} lacks a library of the system.",
         f"Install what the message names; {GUIDE}",
+        loading=True,
     ),
     _means(
         r"open \S+: (permission denied|no such file)",
         SettingsInvalid,
         "nbdkit cannot read a file that the settings name for {server}.",
         "Check password_file and vddk.libdir, and who may read them.",
+        loading=True,
     ),
     _means(
         r"received NFC error 5|failed to allocate the requested|NFC_NO_MEMORY",
@@ -146,7 +163,10 @@ MEANINGS = (
 
 def explain(disk: Disk, said: str) -> FailbackError | None:
     """The error that a stderr means; None where nothing in it is known."""
+    called = _CALLED.search(said) is not None
     for meaning in MEANINGS:
+        if called and meaning.loading:
+            continue
         if meaning.text.search(said):
             fields = vars(disk)
             error = meaning.error(meaning.what.format(**fields), meaning.remedy.format(**fields))

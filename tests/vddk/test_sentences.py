@@ -190,6 +190,47 @@ def test_a_library_that_cannot_be_loaded_is_told(serving: FakeHost, content: byt
     assert "cannot be loaded" in error.what
 
 
+def test_what_the_library_does_without_is_no_reason(serving: FakeHost) -> None:
+    warning = "Could not load plugins: libdiskLibPlugin.so: cannot open shared object file"
+    serving.control(open_code=16392, open_text=warning)
+
+    assert "is locked by another" in opened(serving.site).what
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({}, ""),
+        ({"plugin": "/nowhere/nbdkit-vddk-plugin.so"}, "nbdkit has no vddk plugin"),
+        ({"program": "/nowhere/nbdkit"}, "does not run"),
+    ],
+    ids=["fits", "no plugin", "no nbdkit"],
+)
+def test_a_run_is_refused_before_it_begins(
+    serving: FakeHost, changes: dict[str, str], sentence: str
+) -> None:
+    access = DatastoreAccess(kind="vddk", vddk=replace(serving.site, **changes))  # type: ignore[arg-type]
+    if not sentence:
+        access.require(DISK)
+        return
+    with pytest.raises(SettingsInvalid, match=sentence):
+        access.require(DISK)
+
+
+def test_a_library_that_does_not_load_refuses_a_run(serving: FakeHost, tmp_path: Path) -> None:
+    library = serving.root / "lib64" / "libvixDiskLib.so.8"
+    library.unlink()
+    library.write_bytes(b"not a library")
+    access = DatastoreAccess(kind="vddk", vddk=serving.site)
+    with pytest.raises(SettingsInvalid, match="cannot be loaded"):
+        access.require(DISK)
+    library.unlink()
+    (tmp_path / "old").mkdir()
+    library.symlink_to(build(tmp_path / "old", "FAKE_TOO_OLD"))
+    with pytest.raises(SettingsInvalid, match="too old"):
+        access.require(DISK)
+
+
 def test_the_guide_has_every_sentence() -> None:
     guide = " ".join((REPOSITORY / "docs" / "vddk.md").read_text().split())
     for meaning in MEANINGS:

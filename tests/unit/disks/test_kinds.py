@@ -128,7 +128,8 @@ def test_a_vddk_disk_is_served_by_the_plugin_with_the_library(tmp_path: Path) ->
         access.require(FILE)
     (tmp_path / "lib64").mkdir()
     (tmp_path / "lib64" / "libvixDiskLib.so.8").touch()
-    access.require(FILE)
+    with pytest.raises(SettingsInvalid, match="cannot be loaded"):
+        access.require(FILE)
     with (
         pytest.raises(DiskUnavailable),
         access.open(

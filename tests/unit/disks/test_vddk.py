@@ -61,6 +61,12 @@ FILE = "file=[ds 1] web01/it's, odd.vmdk"
             ],
         ),
         (
+            {"config": Path("/etc/vddk.conf")},
+            {},
+            True,
+            ["nbdkit", "--single", FILTER, "vddk", *PLAIN, "config=/etc/vddk.conf", FILE],
+        ),
+        (
             {"transports": "hotadd:nbdssl", "compression": "skipz"},
             {},
             True,
@@ -76,7 +82,7 @@ FILE = "file=[ds 1] web01/it's, odd.vmdk"
             ["/opt/nbdkit", "--single", FILTER, "/opt/nbdkit-vddk-plugin.so", *PLAIN, FILE],
         ),
     ],
-    ids=["writing", "reading", "port", "snapshot", "wan", "own plugin"],
+    ids=["writing", "reading", "port", "snapshot", "config", "wan", "own plugin"],
 )
 def test_the_command_line(
     site: dict[str, Any], disk: dict[str, Any], writable: bool, expected: list[str]
@@ -100,6 +106,12 @@ def test_no_secret_is_in_the_command_line_or_the_environment(tmp_path: Path) -> 
 def test_a_snapshot_is_never_written() -> None:
     with pytest.raises(ValueError, match="never written"):
         replace(COMMAND, snapshot="snapshot-7").argv(Path("unused"), writable=True)
+
+
+@pytest.mark.parametrize(("vm", "snapshot"), [("12", "12-snapshot-3"), ("vm-9", "snapshot-1")])
+def test_hosts_without_a_vcenter_number_their_vms(vm: str, snapshot: str) -> None:
+    argv = replace(COMMAND, vm=vm, snapshot=snapshot).argv(Path("unused"), writable=False)
+    assert {f"vm=moref={vm}", f"snapshot={snapshot}"} <= set(argv)
 
 
 @pytest.mark.parametrize("moref", ["", "vm-1 libdir=/tmp", "../vm", "vm=1"])
