@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from failback.disks.exporter import NbdkitCommand
+from failback.disks.hosts import HostLimits
 from failback.disks.opening import open_disk
 from failback.disks.vddk import LIMITS, VddkCommand, VddkSite, read_password, require_vddk
 from failback.errors import SettingsInvalid
+from failback.settings_disks import VddkSettings
 from tests.helpers.disks import no_check
 
 SECRET = "s3cret, and $(more)"
@@ -175,3 +178,16 @@ def test_the_limits_reach_our_client_through_a_real_nbdkit(tmp_path: Path) -> No
     ):
         assert opened.max_request_bytes == 2 << 20
         assert opened.capacity_bytes == 4 << 20
+
+
+def test_the_budget_of_a_host_comes_from_the_settings(tmp_path: Path) -> None:
+    keys: dict[str, Any] = {"libdir": "/opt/vddk", "thumbprint": ":".join(["AB"] * 20)}
+    given = VddkSettings.model_validate({**keys, "host_bytes": 8 << 20, "host_disks": 4})
+
+    site = given.of("vc", "user", tmp_path)
+
+    assert site.limits == HostLimits(8 << 20, 4)
+    assert VddkSettings.model_validate(keys).of("vc", "u", tmp_path).limits == HostLimits()
+    for wrong in ({"host_bytes": 8 << 20}, {"host_bytes": 49 << 20}, {"host_disks": 0}):
+        with pytest.raises(ValidationError):
+            VddkSettings.model_validate({**keys, **wrong})
