@@ -10,9 +10,11 @@ FailbackError
  |   |- LoginRefused           user name or password not accepted
  |   |- PrivilegeMissing       the account may not do this
  |   |- OperationUnsupported   the site does not offer this operation
- |   `- OperationFailed        the site tried and failed
+ |   |- OperationFailed        the site tried and failed
+ |   `- PlacementInvalid       a placement names what the site does not have
  |- VmError
  |   |- VmNotFound, VmAmbiguous, VmChanged
+ |   |- NameTaken              another VM bears the wanted name
  |   |- SnapshotMissing, SnapshotAmbiguous
  |   |- TrackingUnusable       changed areas cannot be read or trusted
  |   |- GuestShutdownTimeout   the guest did not shut down in time
@@ -126,6 +128,10 @@ class OperationFailed(SiteError):
     """The site tried and failed; the fault's name is in the evidence."""
 
 
+class PlacementInvalid(SiteError):
+    """A placement names something that the site does not have, or has more than once."""
+
+
 class VmError(FailbackError):
     """Something about one virtual machine."""
 
@@ -136,6 +142,10 @@ class VmNotFound(VmError):
 
 class VmAmbiguous(VmError):
     """More than one VM fits; none is touched."""
+
+
+class NameTaken(VmError):
+    """The folder has another VM of the wanted name; it is left alone."""
 
 
 class VmChanged(VmError):

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from failback.contracts.vm import Disk, VmIdentity, VmView
+from failback.contracts.placement import Placement, PlacementView
+from failback.contracts.shell import VmConfiguration, VmShell
+from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
 
 Beat = Callable[[], None]
 """Called while waiting and right before every mutation is sent. It raises LeaseLost when a newer
@@ -96,6 +98,51 @@ class Site(Protocol):
 
     def set_attribute(self, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
         """Set a custom attribute, creating its definition when missing; empty clears it."""
+        ...
+
+    def configuration(self, vm: VmIdentity) -> VmConfiguration:
+        """What a copy of the VM must have."""
+        ...
+
+    def place(self, where: Placement, name: str) -> PlacementView:
+        """What of a placement there is; missing things are listed, not raised."""
+        ...
+
+    def create_vm(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity:
+        """Make a VM with empty disks, off. One that this mark made is returned instead of a
+        second; NameTaken where another VM bears the name, PlacementInvalid where it cannot go."""
+        ...
+
+    def register_vm(
+        self, path: str, name: str, where: Placement, mark: str, beat: Beat
+    ) -> VmIdentity:
+        """Register the VM of a configuration file; one registered from it already is returned.
+        VmChanged where that carries another run's mark."""
+        ...
+
+    def unregister_vm(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        """Take it out of the inventory, keeping its files. False: it was gone. Refuses
+        (VmChanged) without the mark, and (OperationFailed) while it is not off."""
+        ...
+
+    def destroy_vm(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        """Delete it with its files; otherwise as `unregister_vm`."""
+        ...
+
+    def rename_vm(self, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:
+        """Rename it, and move it to another folder unless that is empty; NameTaken."""
+        ...
+
+    def set_nics(self, vm: VmIdentity, cards: Sequence[Nic], beat: Beat) -> None:
+        """Give its network cards, found by key, network, address (if manual) and connection."""
+        ...
+
+    def read_nvram(self, vm: VmIdentity) -> bytes:
+        """Content of its NVRAM file, at most 1 MiB; VmNotFound where it has none."""
+        ...
+
+    def write_nvram(self, vm: VmIdentity, data: bytes, mark: str, beat: Beat) -> None:
+        """Replace the NVRAM file of a VM that is off; refuses (VmChanged) without the mark."""
         ...
 
     def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:

@@ -27,12 +27,13 @@ from failback.errors import (
     VmNotFound,
 )
 from failback.hypervisor.ports import Beat
-from failback.hypervisor.testing_site import Steering, check_mark
+from failback.hypervisor.testing_making import Making
+from failback.hypervisor.testing_site import check_mark
 
 BLOCK = 64 * 1024
 
 
-class FakeSite(Steering):
+class FakeSite(Making):
     """One site, as the port shows it; how a test steers it is in the base class."""
 
     def ping(self) -> str:

@@ -33,6 +33,17 @@ class Steering:
     def __init__(self, name: str) -> None:
         self.name = name
         self.vms: dict[str, FakeVm] = {}
+        self.unregistered: dict[str, FakeVm] = {}
+        """VMs whose files are there, by path, without being in the inventory."""
+        self.inventory: dict[str, set[str]] = {
+            "host": {f"{name}-host"},
+            "cluster": {f"{name}-cluster"},
+            "pool": {"pool"},
+            "folder": {"vm"},
+            "datastore": {f"ds-{name}"},
+            "network": {"VM Network"},
+        }
+        """Names of what a placement may name."""
         self.down = False
         self.calls: list[str] = []
         self._failures: dict[str, list[_Failure]] = {}

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from failback.contracts.vm import Disk, DiskAddress, Snapshot, VmIdentity, VmView
+from failback.contracts.shell import VmConfiguration
+from failback.contracts.vm import Disk, DiskAddress, Nic, Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState
 
 
@@ -24,11 +25,13 @@ class FakeDisk:
     epoch: int = 0
     past: dict[str, bytes] = field(default_factory=dict)
     """Change id -> content at that moment."""
+    address: DiskAddress | None = None
+    """None: unit of the first SCSI controller."""
 
     def view(self) -> Disk:
         return Disk(
             key=self.key,
-            address=DiskAddress(controller="scsi", bus=0, unit=self.unit),
+            address=self.address or DiskAddress(controller="scsi", bus=0, unit=self.unit),
             file=self.file,
             capacity_bytes=len(self.data),
             change_id=f"52 aa {self.tracking:02x}/{self.epoch}" if self.tracking else None,
@@ -72,6 +75,16 @@ class FakeVm:
     question: str | None = None
     missing_privileges: frozenset[str] = frozenset()
     files: int = 0
+    mark: str = ""
+    """The run that made it."""
+    made_as: tuple[str, str] = ("", "")
+    """Run and name it was made for, whatever its name is now."""
+    folder: str = "vm"
+    configuration: VmConfiguration | None = None
+    nics: list[Nic] = field(
+        default_factory=lambda: [Nic(key=4000, kind="vmxnet3", network="VM Network")]
+    )
+    nvram: bytes = b"nvram"
     changes: dict[str, object] = field(default_factory=dict)
     """Fields of the view to show otherwise, for instance {"fault_tolerant": True}."""
 
@@ -90,6 +103,7 @@ class FakeVm:
             memory_mb=1024,
             cpus=1,
             host=f"{self.identity.site}-host",
+            nics=tuple(self.nics),
         )
         return view.model_copy(update=self.changes)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from failback.contracts.placement import Placement
 from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import SiteUnreachable
@@ -25,6 +26,12 @@ SOAP_METHODS = {
     "set_change_tracking": "ReconfigVM_Task",
     "grow_disk": "ReconfigVM_Task",
     "set_attribute": "SetField",
+    "create_vm": "CreateVM_Task",
+    "register_vm": "RegisterVM_Task",
+    "unregister_vm": "UnregisterVM",
+    "destroy_vm": "Destroy_Task",
+    "rename_vm": "Rename_Task",
+    "set_nics": "ReconfigVM_Task",
 }
 """The call that changes something, by method of the port."""
 
@@ -48,6 +55,8 @@ class Backend(Protocol):
     name: str
     off: VmIdentity
     on: VmIdentity
+    placement: Placement
+    """Where a VM may be made."""
 
     @property
     def site(self) -> Site: ...
@@ -77,6 +86,7 @@ class LabBackend:
     off: VmIdentity
     on: VmIdentity
     lab: LabHandle
+    placement: Placement = field(default_factory=Placement)
 
     def lose_reply(self, call: str) -> None:
         self.lab.control.fault("drop-after", method=SOAP_METHODS[call], count=1)
@@ -109,6 +119,7 @@ class DoubleBackend:
     off: VmIdentity
     on: VmIdentity
     name: str = DOUBLE
+    placement: Placement = field(default_factory=Placement)
 
     @property
     def site(self) -> Site:

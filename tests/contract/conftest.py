@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from failback.contracts.placement import Placement
 from failback.hypervisor.vsphere.sites import VsphereSites
 from failback.hypervisor.vsphere.tasks import Polling
 from tests.contract.backends import MIB, Backend, Beats, LabBackend, double
@@ -63,7 +64,9 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         VsphereSites([handle.connection(SITE)], QUICK) as sites,
     ):
         site = sites.site(SITE)
-        yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle)
+        # The older simulator has a host of its own beside the cluster: one must be named.
+        place = Placement(cluster="DC0_C0") if request.param == OLD else Placement()
+        yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle, place)
 
 
 def _start(name: str, folder: Path) -> LabHandle:

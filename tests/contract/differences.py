@@ -23,6 +23,9 @@ _STOCK = {
     ),
     "a tracked disk has a change id": "the stock simulator tracks nothing",
     "a disk cannot grow under a snapshot": "the stock simulator grows it",
+    "a registered VM has the disks of its file": (
+        "the stock simulator does not read the file: such a VM comes back empty"
+    ),
     "a guest can write": "the stock simulator's disks hold no bytes",
 }
 """Of the stock simulator in every release that we run against."""

@@ -1,4 +1,4 @@
-"""Every mutation survives a lost reply, a lost request, and eight callers at once."""
+"""Every mutation survives a second call, a lost reply, a lost request, eight callers at once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from failback.contracts.shell import VmShell
+from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState
-from failback.errors import SiteUnreachable
+from failback.errors import SiteUnreachable, VmAmbiguous, VmNotFound
 from tests.contract.backends import MIB, Backend, Beats
 
 NAME, MARK = "failback/run-1/x", "run-1"
@@ -92,6 +94,79 @@ CASES = [
     ),
 ]
 
+SHELL = "shell"
+
+
+def _shell(backend: Backend, beats: Beats) -> VmIdentity:
+    shell = VmShell(
+        name=SHELL,
+        configuration=backend.site.configuration(backend.off),
+        placement=backend.placement,
+    )
+    return backend.site.create_vm(shell, MARK, beats)
+
+
+def _register(backend: Backend, beats: Beats) -> VmIdentity:
+    path = backend.off.path.replace("off", SHELL)
+    return backend.site.register_vm(path, SHELL, backend.placement, MARK, beats)
+
+
+def _unregistered(backend: Backend, beats: Beats) -> None:
+    assert backend.site.unregister_vm(_shell(backend, beats), MARK, beats)
+
+
+def _named(backend: Backend, name: str) -> int:
+    """How many VMs bear the name."""
+    try:
+        backend.site.find(name)
+    except VmNotFound:
+        return 0
+    except VmAmbiguous:
+        return 2
+    return 1
+
+
+def _connect(backend: Backend, beats: Beats) -> None:
+    nics = backend.site.read([backend.off])[0].nics
+    cards = [nic.model_copy(update={"connected": False}) for nic in nics]
+    backend.site.set_nics(backend.off, cards, beats)
+
+
+# Deleting again must not look for the VM first: by then it is gone.
+_MADE: dict[int, VmIdentity] = {}
+
+
+def _remember(backend: Backend, beats: Beats) -> None:
+    _MADE[id(backend)] = _shell(backend, beats)
+
+
+CASES += [
+    Case("create_vm", _shell, lambda b: _named(b, SHELL) == 1),
+    Case("register_vm", _register, lambda b: _named(b, SHELL) == 1, prepare=_unregistered),
+    Case(
+        "unregister_vm",
+        lambda b, beats: b.site.unregister_vm(_MADE[id(b)], MARK, beats),
+        lambda b: _named(b, SHELL) == 0,
+        prepare=_remember,
+    ),
+    Case(
+        "destroy_vm",
+        lambda b, beats: b.site.destroy_vm(_MADE[id(b)], MARK, beats),
+        lambda b: _named(b, SHELL) == 0,
+        prepare=_remember,
+    ),
+    Case(
+        "rename_vm",
+        lambda b, beats: b.site.rename_vm(b.off, "renamed", "", beats),
+        lambda b: _named(b, "renamed") == 1,
+    ),
+    Case(
+        "set_nics",
+        _connect,
+        lambda b: not any(nic.connected for nic in b.site.read([b.off])[0].nics),
+    ),
+]
+
 every_mutation = pytest.mark.parametrize("case", CASES, ids=str)
 
 
@@ -102,6 +177,15 @@ def again_until_done(case: Case, backend: Backend, beats: Beats) -> int:
             case.act(backend, beats)
             return failed
     raise AssertionError(f"{case} never succeeded")
+
+
+@every_mutation
+def test_issued_twice_it_is_done_once(backend: Backend, beats: Beats, case: Case) -> None:
+    case.prepare(backend, beats)
+    case.act(backend, beats)
+    assert case.done(backend)
+    case.act(backend, beats)
+    assert case.done(backend)
 
 
 @every_mutation

@@ -14,6 +14,7 @@ from failback.hypervisor.vsphere.api import Ref, moref, ref, vim, vmodl
 from failback.hypervisor.vsphere.properties import Read, read_object, read_objects, walk
 from failback.hypervisor.vsphere.session import Session
 from failback.hypervisor.vsphere.views import (
+    DATASTORE_PATHS,
     IDENTITY_PATHS,
     VIEW_PATHS,
     identity_of,
@@ -81,9 +82,13 @@ def read(session: Session, vms: Sequence[VmIdentity]) -> list[VmView]:
             {
                 "VirtualMachine": VIEW_PATHS,
                 "HostSystem": ("name", "runtime.inMaintenanceMode"),
-                "Datastore": ("summary.maintenanceMode",),
+                "Datastore": DATASTORE_PATHS,
+                # The base type only: port groups have a name too.
+                "Network": ("name",),
             },
-            (walk("VirtualMachine", "runtime.host"), walk("VirtualMachine", "datastore")),
+            tuple(
+                walk("VirtualMachine", path) for path in ("runtime.host", "datastore", "network")
+            ),
         )
     except vmodl.fault.ManagedObjectNotFound as fault:
         raise gone(session, fault, vms) from fault

@@ -40,6 +40,11 @@ class Operation(Enum):
         "virtualmachine.consolidatedisks",
         "consolidatevmdisks",
     )
+    CREATE_VM = ("folder.createvm", "createvm")
+    REGISTER_VM = ("folder.registervm", "registervm")
+    DESTROY = ("virtualmachine.destroy", "managedentity.destroy", "destroy")
+    RENAME = ("virtualmachine.rename", "managedentity.rename", "rename")
+    MOVE = ("folder.moveintofolder", "folder.moveinto", "moveintofolder")
     RECONFIGURE = ("virtualmachine.reconfigure", "virtualmachine.reconfigvm", "reconfigvm")
 
     def fits(self, task: Read) -> bool:

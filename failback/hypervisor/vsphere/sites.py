@@ -8,16 +8,24 @@ from functools import wraps
 from types import TracebackType
 from typing import Concatenate, ParamSpec, Self, TypeVar
 
-from failback.contracts.vm import Disk, VmIdentity, VmView
+from failback.contracts.placement import Placement, PlacementView
+from failback.contracts.shell import VmConfiguration, VmShell
+from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
 from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import (
     attributes,
+    configuration,
+    creation,
     faults,
     inventory,
+    nics,
+    nvram,
+    placement,
     power,
     reconfigure,
+    removal,
     snapshots,
     tracking,
 )
@@ -127,6 +135,48 @@ class VsphereSite:
     @_typed
     def set_attribute(self, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
         attributes.set_attribute(self._session, vm, name, value, beat)
+
+    @_typed
+    def configuration(self, vm: VmIdentity) -> VmConfiguration:
+        return configuration.configuration(self._session, vm)
+
+    @_typed
+    def place(self, where: Placement, name: str) -> PlacementView:
+        return placement.place(self._session, where, name)
+
+    @_typed
+    def create_vm(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity:
+        return creation.create_vm(self._tasks, shell, mark, beat)
+
+    @_typed
+    def register_vm(
+        self, path: str, name: str, where: Placement, mark: str, beat: Beat
+    ) -> VmIdentity:
+        return creation.register_vm(self._tasks, path, name, where, mark, beat)
+
+    @_typed
+    def unregister_vm(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        return removal.unregister_vm(self._tasks, vm, mark, beat)
+
+    @_typed
+    def destroy_vm(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        return removal.destroy_vm(self._tasks, vm, mark, beat)
+
+    @_typed
+    def rename_vm(self, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:
+        removal.rename_vm(self._tasks, vm, name, folder, beat)
+
+    @_typed
+    def set_nics(self, vm: VmIdentity, cards: Sequence[Nic], beat: Beat) -> None:
+        nics.set_nics(self._tasks, vm, cards, beat)
+
+    @_typed
+    def read_nvram(self, vm: VmIdentity) -> bytes:
+        return nvram.read_nvram(self._session, vm)
+
+    @_typed
+    def write_nvram(self, vm: VmIdentity, data: bytes, mark: str, beat: Beat) -> None:
+        nvram.write_nvram(self._tasks, vm, data, mark, beat)
 
     @_typed
     def settle(self, vm: VmIdentity, timeout: timedelta, beat: Beat) -> str:

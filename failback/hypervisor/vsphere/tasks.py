@@ -69,6 +69,26 @@ class Tasks:
     _guard: threading.Lock = field(default_factory=threading.Lock)
     _locks: dict[tuple[str, Operation], threading.Lock] = field(default_factory=dict)
 
+    def open_on_folder(self, folder: Ref, operation: Operation, beat: Beat) -> list[Ref]:
+        """Running and queued tasks of a kind on a folder: those that make VMs in it."""
+        try:
+            found = read_objects(
+                self.session,
+                [folder],
+                {"Task": _INFO},
+                (walk("Folder", "recentTask"),),
+                beat,
+            )
+        except vmodl.fault.ManagedObjectNotFound as fault:
+            if isinstance(fault.obj, vim.Task):
+                return []  # purged while the list was read
+            raise
+        return [
+            entry.ref
+            for entry in found
+            if entry.get("info.state") in _OPEN and operation.fits(entry)
+        ]
+
     def recent(self, vm: VmIdentity, beat: Beat) -> list[Read]:
         """The site's recent tasks on the VM, finished ones included."""
         try:
@@ -84,6 +104,18 @@ class Tasks:
                 return []  # purged while the list was read
             raise gone(self.session, fault, [vm]) from fault
         return [entry for entry in found if entry.kind == "Task"]
+
+    def wait_alone(self, task: Ref, beat: Beat) -> Ended:
+        """Wait until a task ends that is about no VM that exists yet."""
+        for _ in self.polling.turns(beat):
+            try:
+                found = read_objects(self.session, [task], {"Task": _INFO}, beat=beat)
+            except vmodl.fault.ManagedObjectNotFound:
+                return Ended(gone=True)
+            state = found[0].get("info.state")
+            if state not in _OPEN:
+                return Ended(found[0].get("info.error") if state == "error" else None)
+        raise AssertionError("unreachable")
 
     def wait(self, vm: VmIdentity, task: Ref, beat: Beat) -> Ended:
         """Wait until the task ends. A question of the VM blocks it: OperationFailed says which."""
@@ -117,14 +149,14 @@ class Tasks:
 
         Order: reattach to running tasks of the same kind, look at the state, issue, wait, look.
         """
-        with self._alone(vm, job.operation, beat):
+        with self.alone(vm.moref, job.operation, beat):
             return self._make_true(vm, job, beat)
 
     @contextmanager
-    def _alone(self, vm: VmIdentity, operation: Operation, beat: Beat) -> Iterator[None]:
+    def alone(self, subject: str, operation: Operation, beat: Beat) -> Iterator[None]:
         """One thread at a time per VM and kind: nothing at the site makes look-and-issue atomic."""
         with self._guard:
-            lock = self._locks.setdefault((vm.moref, operation), threading.Lock())
+            lock = self._locks.setdefault((subject, operation), threading.Lock())
         while not lock.acquire(timeout=BEAT_S):
             beat()
         try:

@@ -9,17 +9,26 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from failback.contracts.placement import DatastoreView
 from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState
 from failback.errors import OperationUnsupported
 from failback.hypervisor.vsphere.api import moref
-from failback.hypervisor.vsphere.devices import disks_of
+from failback.hypervisor.vsphere.devices import (
+    disks_of,
+    has_vtpm,
+    nics_of,
+    passed_through,
+    stored_bytes,
+)
 from failback.hypervisor.vsphere.properties import Read
 from failback.hypervisor.vsphere.session import Session
 
 IDENTITY_PATHS = ("name", "config.instanceUuid", "config.uuid", "config.files.vmPathName")
 VIEW_PATHS = (
     *IDENTITY_PATHS,
+    "config.version",
+    "config.firmware",
     "config.hardware.device",
     "config.hardware.memoryMB",
     "config.hardware.numCPU",
@@ -37,6 +46,18 @@ VIEW_PATHS = (
     "snapshot.rootSnapshotList",
     "snapshot.currentSnapshot",
     "datastore",
+    "network",
+    "layoutEx.disk",
+    "layoutEx.file",
+    "parentVApp",
+)
+DATASTORE_PATHS = (
+    "name",
+    "summary.url",
+    "summary.capacity",
+    "summary.freeSpace",
+    "summary.accessible",
+    "summary.maintenanceMode",
 )
 _POWER = {
     "poweredOn": PowerState.ON,
@@ -93,10 +114,27 @@ def snapshots_of(roots: Iterable[Any] | None, parent: str | None = None) -> list
     return found
 
 
+def datastore_view(entry: Read) -> DatastoreView:
+    """A datastore whose name and summary were read."""
+    return DatastoreView(
+        moref=moref(entry.ref),
+        name=entry.get("name") or moref(entry.ref),
+        url=entry.get("summary.url") or "",
+        capacity_bytes=entry.get("summary.capacity") or 0,
+        free_bytes=entry.get("summary.freeSpace") or 0,
+        accessible=entry.get("summary.accessible") is not False,
+        in_maintenance=(entry.get("summary.maintenanceMode") or "normal") != "normal",
+    )
+
+
 def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
     """View of the VM; `others` holds its host and datastores by moref."""
     host = others.get(moref(entry.get("runtime.host"))) if entry.get("runtime.host") else None
-    datastores = [others[moref(d)] for d in entry.get("datastore") or () if moref(d) in others]
+    stores = [others[moref(d)] for d in entry.get("datastore") or () if moref(d) in others]
+    datastores = tuple(datastore_view(store) for store in stores)
+    networks = [others[moref(n)] for n in entry.get("network") or () if moref(n) in others]
+    devices = entry.get("config.hardware.device") or ()
+    stored = stored_bytes(entry.get("layoutEx.disk"), entry.get("layoutEx.file"))
     question = entry.get("runtime.question")
     current = entry.get("snapshot.currentSnapshot")
     identity = identity_of(session, entry)
@@ -105,7 +143,7 @@ def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
             identity=identity,
             power=power_state(entry.get("runtime.powerState")),
             tools_running=entry.get("guest.toolsRunningStatus") == "guestToolsRunning",
-            disks=disks_of(entry.get("config.hardware.device") or ()),
+            disks=disks_of(devices, stored),
             snapshots=tuple(snapshots_of(entry.get("snapshot.rootSnapshotList"))),
             current_snapshot=moref(current) if current is not None else None,
             tracking_enabled=bool(entry.get("config.changeTrackingEnabled")),
@@ -120,7 +158,14 @@ def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
             cpus=entry.get("config.hardware.numCPU") or 0,
             host=host.get("name") if host is not None else None,
             in_maintenance=bool(host is not None and host.get("runtime.inMaintenanceMode"))
-            or any((d.get("summary.maintenanceMode") or "normal") != "normal" for d in datastores),
+            or any(store.in_maintenance for store in datastores),
+            nics=nics_of(devices, {moref(n.ref): n.get("name") or "" for n in networks}),
+            datastores=datastores,
+            hardware_version=entry.get("config.version") or "",
+            firmware=entry.get("config.firmware") or "bios",
+            vtpm=has_vtpm(devices),
+            passthrough=passed_through(devices),
+            in_vapp=entry.get("parentVApp") is not None,
         )
     except ValidationError as error:
         raise OperationUnsupported(

@@ -73,6 +73,13 @@ func create(ctx context.Context, folder *object.Folder, pool *object.ResourcePoo
 			Operation:     types.VirtualDeviceConfigSpecOperationAdd,
 			FileOperation: types.VirtualDeviceConfigSpecFileOperationCreate, Device: disk})
 	}
+	network := &types.VirtualEthernetCardNetworkBackingInfo{}
+	network.DeviceName = "VM Network"
+	nic := &types.VirtualVmxnet3{}
+	nic.Key, nic.Backing, nic.AddressType = 4000, network, string(types.VirtualEthernetCardMacTypeAssigned)
+	nic.Connectable = &types.VirtualDeviceConnectInfo{StartConnected: true, AllowGuestControl: true}
+	spec.DeviceChange = append(spec.DeviceChange, &types.VirtualDeviceConfigSpec{
+		Operation: types.VirtualDeviceConfigSpecOperationAdd, Device: nic})
 	task, err := folder.CreateVM(ctx, spec, pool, nil)
 	if err != nil {
 		return err
