@@ -73,6 +73,8 @@ class DifferenceActivities:
             method=method,
             reason=reason,
             areas_bytes=capacity if areas is None else sum(area.length for area in areas),
+            # Later passes write to a disk that pass 1 has made a copy.
+            check_label=argument.pass_no == 1 and not sides.pair.accepted,
         )
 
     def _far(self, source: DiskOpening) -> bool:

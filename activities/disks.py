@@ -13,18 +13,22 @@ from activities.edge import Attempt, disk_lease
 from activities.places import host_of, meanwhile, moved_to
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
-from failback.contracts.vm import DiskOpening
+from failback.contracts.vm import Disk, DiskOpening, VmIdentity
 from failback.disks.blockio import BlockIO
 from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence, prove_dead
 from failback.disks.hosts import HostBudgets
 from failback.disks.kinds import DatastoreAccess, Opened
+from failback.disks.label import read_label
 from failback.disks.throttle import Throttle
 from failback.errors import DiskMoved, SettingsInvalid
 from failback.hypervisor.ports import Sites
 
 Check = Callable[[], None]
+
+LOOKED_AT_ANY_TIME = frozenset({"flat", "file", "nbd"})
+"""Kinds that can read a disk beside a running VM; the others wait for a snapshot."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,25 @@ class Disks:
         if self.sites is None or self._access(opening.site).kind != "vddk":
             return ""
         return host_of(self.sites, opening)
+
+    def label(self, vm: VmIdentity, disk: Disk, attempt: Attempt) -> str | None:
+        """The name in the disk's partition table, as it is now; None where it has none, or where
+        this way to the disk cannot read it while its VM runs. Errors as for opening and reading."""
+        access = self._access(vm.site)
+        if access.kind not in LOOKED_AT_ANY_TIME:
+            return None
+        with access.open(
+            disk.file,
+            vm=vm.moref,
+            snapshot=None,
+            writable=False,
+            fence=None,
+            check=attempt.beat,
+            name=f"disk {disk.address} of {vm} ({disk.file})",
+            lease_s=self.heartbeat_timeout.total_seconds() * 2 / 3,
+            command=self.command,
+        ) as (opened, _):
+            return read_label(opened, disk.capacity_bytes, attempt.beat)
 
     def prove_writers_dead(self, opening: DiskOpening, attempt: Attempt) -> None:
         """Return when no earlier attempt can write this disk any more.

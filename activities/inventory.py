@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from activities.disks import Disks
 from activities.edge import Attempt
@@ -17,11 +19,12 @@ from failback.contracts.operations import (
     TargetGuard,
 )
 from failback.contracts.plan import Finding, RunPlan, Tuning
-from failback.contracts.vm import VmIdentity, VmView
+from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState, Severity
 from failback.errors import (
     CatalogUnavailable,
     ClaimHeld,
+    DiskError,
     FailbackError,
     ReplicaUnknown,
     SettingsInvalid,
@@ -31,17 +34,10 @@ from failback.errors import (
 )
 from failback.hypervisor.ports import Sites
 from failback.preflight.checks import check
+from failback.preflight.collect import Ask, collect
 from failback.preflight.evidence import Evidence, refuse
 
-PRIVILEGES = (
-    "VirtualMachine.Interact.PowerOff",
-    "VirtualMachine.Interact.PowerOn",
-    "VirtualMachine.State.CreateSnapshot",
-    "VirtualMachine.State.RemoveSnapshot",
-    "VirtualMachine.State.RevertToSnapshot",
-    "VirtualMachine.Config.ChangeTracking",
-)
-"""What every run needs on both VMs; the data path needs more, see docs/vsphere-permissions.md."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,33 +85,40 @@ class InventoryActivities:
     def _evidence(
         self, argument: Preflight, replica: VmIdentity, source: VmIdentity, attempt: Attempt
     ) -> Evidence:
-        request = argument.request
-        views: list[VmView] = []
-        missing: dict[str, tuple[str, ...]] = {}
-        for vm in (replica, source):
-            attempt.beat()
-            site = self.sites.site(vm.site)
-            views.append(site.read([vm])[0])
-            missing[str(vm)] = site.missing_privileges(vm, PRIVILEGES)
-        record = self.catalog.get_replica(request.replica)
-        evidence = Evidence(
-            request=request,
+        record = self.catalog.get_replica(argument.request.replica)
+        ask = Ask(
+            request=argument.request,
             state=record.state,
-            replica=views[0],
-            target=views[1],
+            replica=replica,
+            target=source,
             running_jobs=self.catalog.running_jobs(source),
-            missing_privileges=missing,
         )
+        (evidence,) = collect(self.sites, [ask], attempt.beat, datetime.now(UTC))
         unopenable: dict[str, str] = {}
-        paired = {pair.address for pair in evidence.pairs()}
-        for view in views:
-            for disk in view.disks:
-                if disk.address in paired:
-                    try:
-                        self.disks.require(view.identity.site, disk.file)
-                    except FailbackError as error:
-                        unopenable[disk.file] = str(error)
-        return replace(evidence, unopenable=unopenable)
+        for view, disk in evidence.paired_disks():
+            try:
+                self.disks.require(view.identity.site, disk.file)
+            except FailbackError as error:
+                unopenable[disk.file] = str(error)
+        labels = {} if unopenable else self._labels(evidence, attempt)
+        return replace(evidence, unopenable=unopenable, labels=labels)
+
+    def _labels(self, evidence: Evidence, attempt: Attempt) -> dict[str, tuple[str, str]]:
+        """Names of both disks of each pair, where both can be read now and have one."""
+        labels: dict[str, tuple[str, str]] = {}
+        disks = {(view.identity, disk.key): disk for view, disk in evidence.paired_disks()}
+        replica, target = evidence.replica.identity, evidence.target.identity
+        for pair in evidence.pairs():
+            try:
+                ours = self.disks.label(replica, disks[replica, pair.replica_key], attempt)
+                theirs = self.disks.label(target, disks[target, pair.target_key], attempt)
+            except DiskError as error:
+                # A host may lock a running VM's disk: it is looked at again before any write.
+                log.info("disk not looked at", extra={"vm": str(target), "detail": str(error)})
+                continue
+            if ours is not None and theirs is not None:
+                labels[str(pair.address)] = (ours, theirs)
+        return labels
 
     def _plan(self, evidence: Evidence) -> RunPlan:
         return RunPlan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from activities.disks import Disks
+from activities.disks import Disks, Pair
 from activities.edge import Attempt
 from activities.inventory import require_untouched
 from failback.contracts.operations import (
@@ -15,9 +15,11 @@ from failback.contracts.operations import (
     TransportResult,
 )
 from failback.disks.copier import CopyOptions
+from failback.disks.label import read_label
 from failback.disks.ledger import LedgerStore, PassLedger
 from failback.disks.progress import CopyProgress
 from failback.disks.remote.scout import copy_from
+from failback.errors import DiskMismatch
 from failback.hypervisor.ports import Sites
 
 
@@ -45,6 +47,8 @@ class TransferActivities:
             return TransportResult(address=plan.address, method=plan.method)
         # The fence first: until the earlier writer is proven dead its commits are still true.
         with self.disks.open_pair(argument, attempt, writable=True) as pair:
+            if plan.check_label:
+                _require_same_label(argument, pair)
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
             progress = copy_from(
                 pair.source,
@@ -56,6 +60,21 @@ class TransferActivities:
                 clock=time.monotonic,
             )
         return counted(plan, ledger, progress.resumed_bytes, time.monotonic() - began)
+
+
+def _require_same_label(argument: TransportChanges, pair: Pair) -> None:
+    """Raise DiskMismatch when both disks have a name, and not the same one. Before any write."""
+    theirs, ours = (
+        read_label(disk, opening.capacity_bytes, pair.check)
+        for disk, opening in ((pair.source, argument.source), (pair.target, argument.target))
+    )
+    if theirs is not None and ours is not None and theirs != ours:
+        raise DiskMismatch(
+            f"Disk {argument.plan.address}: the replica's partition table is {theirs}, that of "
+            f"{argument.target.file} is {ours}: these are not two copies of one disk.",
+            "Nothing was written to it. Send undo, check which disks belong together, and start "
+            f"with --disk-map, or with --accept-pair {argument.plan.address} if it is right.",
+        )
 
 
 def counted(

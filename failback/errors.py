@@ -30,6 +30,7 @@ FailbackError
  |   |   `- DiskMoved          the file is not where it was                 (retryable)
  |   |- DiskReadFailed, DiskWriteFailed, DiskFlushFailed                    (retryable)
  |   |- DiskFull, DiskReadOnly, DiskSizeMismatch, DiskHasParent
+ |   |- DiskMismatch           partition tables of a pair name different disks
  |   |- ExporterAlive          an earlier writer is not proven dead         (retryable)
  |   |- TransferStalled        no progress for too long                     (retryable)
  |   `- VerifyMismatch         both sides differ after a full comparison
@@ -252,6 +253,10 @@ class DiskReadOnly(DiskError):
 
 class DiskSizeMismatch(DiskError):
     """The disk has another size than the plan says."""
+
+
+class DiskMismatch(DiskError):
+    """Both disks of a pair carry partition tables that name different disks."""
 
 
 class DiskHasParent(DiskError):

@@ -87,6 +87,27 @@ def add_start(commands: Any, common: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="replica disk without partner whose data stays on DR, such as scsi0:2; repeatable",
     )
+    start.add_argument(
+        "--disk-map",
+        action="append",
+        default=[],
+        metavar="REPLICA=TARGET",
+        help="addresses of two disks that belong together, such as scsi0:1=sata0:0; repeatable",
+    )
+    start.add_argument(
+        "--accept-pair",
+        action="append",
+        default=[],
+        metavar="ADDRESS",
+        help="replica disk whose partner carries another partition table; repeatable",
+    )
+    start.add_argument(
+        "--expected-change-percent",
+        type=int,
+        default=20,
+        metavar="PERCENT",
+        help="share of each disk expected to differ, to judge the room needed (default: 20)",
+    )
     _who(start)
     start.set_defaults(command="starter.commands:start")
 

@@ -50,12 +50,20 @@ START_FIELDS: dict[str, Callable[[argparse.Namespace, str], Any]] = {
     "grow_target": lambda args, user: args.grow_target,
     "verify_whole_disk": lambda args, user: args.verify_whole_disk,
     "leave_behind": lambda args, user: args.leave_behind,
+    "disk_map": lambda args, user: [_mapping(text) for text in args.disk_map],
+    "accept_pair": lambda args, user: args.accept_pair,
+    "expected_change_percent": lambda args, user: args.expected_change_percent,
     "by": lambda args, user: _by(args, user),
     "reason": lambda args, user: args.reason,
 }
 """How each field of the start request is read from the command line."""
 
 UNDO_OPTIONS = ("power_on_replica", "replica_content", "attest_off", "accept_target_not_restored")
+
+
+def _mapping(text: str) -> dict[str, str]:
+    replica, _, target = text.partition("=")
+    return {"replica": replica.strip(), "target": target.strip()}
 
 
 def _by(args: argparse.Namespace, user: str) -> str:

@@ -172,6 +172,8 @@ class DifferencePlan(Contract):
     method: Method
     reason: Text
     areas_bytes: int
+    check_label: bool = False
+    """Refuse before the first write when the partition tables name different disks."""
 
 
 class Differences(Contract):

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from failback.contracts.base import Contract, ReplicaKey, Text
 from failback.contracts.words import Destination, GuestTimeoutPolicy, SwitchMode
+
+Address = Annotated[str, StringConstraints(pattern=r"^(scsi|sata|ide|nvme)\d{1,3}:\d{1,3}$")]
+"""Address of a disk, `scsi0:2`."""
+
+
+class DiskMapping(Contract):
+    """A replica disk and the target disk that receives it, by address (`scsi0:2`)."""
+
+    replica: Address
+    target: Address
 
 
 class StartRequest(Contract):
@@ -38,5 +49,11 @@ class StartRequest(Contract):
     verify_whole_disk: bool = False
     leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
     """Addresses (`scsi0:2`) of replica disks without partner whose data stays on DR."""
+    disk_map: tuple[DiskMapping, ...] = Field(default=(), max_length=64)
+    """Pairs of disks that do not sit at the same address."""
+    accept_pair: tuple[Text, ...] = Field(default=(), max_length=64)
+    """Addresses of replica disks whose partner may carry another partition table's name."""
+    expected_change_percent: int = Field(default=20, ge=0, le=100)
+    """Share of each disk that is expected to differ, for the question whether there is room."""
     by: Text = ""
     reason: Text = ""

@@ -122,6 +122,8 @@ class VmView(Contract):
     passthrough: tuple[Name, ...] = Field(default=(), max_length=32)
     """Labels of devices passed through from the host."""
     in_vapp: bool = False
+    ever_ran: bool = True
+    """False: it is off and its first start has left no log file yet."""
 
     def snapshot_named(self, name: str) -> tuple[Snapshot, ...]:
         """All snapshots of exactly this name: vSphere lets names repeat."""
@@ -137,6 +139,8 @@ class DiskPair(Contract):
     capacity_bytes: int
     """Capacity of the replica's disk."""
     target_capacity_bytes: int
+    accepted: bool = False
+    """Somebody vouches for the pair: partition tables that name different disks are no reason."""
 
 
 class DiskOpening(Contract):

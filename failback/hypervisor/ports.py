@@ -13,6 +13,7 @@ from typing import Protocol
 
 from failback.contracts.placement import Placement, PlacementView
 from failback.contracts.shell import VmConfiguration, VmShell
+from failback.contracts.site import SiteAbout
 from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
 
 Beat = Callable[[], None]
@@ -25,6 +26,10 @@ class Site(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def about(self) -> SiteAbout:
+        """What the site is; raises SiteUnreachable, LoginRefused, ..."""
+        ...
 
     def ping(self) -> str:
         """Return product name and version; raises SiteUnreachable, LoginRefused, ..."""
@@ -47,8 +52,14 @@ class Site(Protocol):
         """Opaque mark of the newest power-on (event key and boot time); None: cannot be read."""
         ...
 
-    def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
-        """Of these privilege ids, those the account lacks on the VM."""
+    def missing_privileges(
+        self, vms: Sequence[VmIdentity], privileges: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
+        """Of these privilege ids, those the account lacks, by moref of the VM; one round trip."""
+        ...
+
+    def refresh_datastores(self, datastores: Sequence[str]) -> None:
+        """Have the site look at the free space of these (morefs) now, before it is read again."""
         ...
 
     def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:

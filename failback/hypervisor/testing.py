@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from failback.contracts.site import SiteAbout
 from failback.contracts.vm import Disk, VmIdentity, VmView
 from failback.contracts.words import PowerState
 from failback.errors import (
@@ -66,9 +67,25 @@ class FakeSite(Making):
             found = self.vm(vm)
             return f"event:{found.power_ons} boot:{found.booted_at or '-'}"
 
-    def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
+    def about(self) -> SiteAbout:
+        with self.call("about"):
+            return SiteAbout(
+                product="In-memory site 1.0", api_version=self.api_version, uuid=self.name
+            )
+
+    def missing_privileges(
+        self, vms: Sequence[VmIdentity], privileges: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
         with self.call("missing_privileges"):
-            return tuple(p for p in privileges if p in self.vm(vm).missing_privileges)
+            return {
+                vm.moref: tuple(p for p in privileges if p in self.vm(vm).missing_privileges)
+                for vm in vms
+            }
+
+    def refresh_datastores(self, datastores: Sequence[str]) -> None:
+        with self.call("refresh_datastores"):
+            for vm in self.vms.values():
+                vm.changes |= vm.after_refresh
 
     def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:
         """Idempotent because a guest that is off is not asked."""

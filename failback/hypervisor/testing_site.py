@@ -45,6 +45,7 @@ class Steering:
         }
         """Names of what a placement may name."""
         self.down = False
+        self.api_version = "8.0.3.0"
         self.calls: list[str] = []
         self._failures: dict[str, list[_Failure]] = {}
         self._lock = threading.RLock()

@@ -25,6 +25,7 @@ class FakeDisk:
     epoch: int = 0
     past: dict[str, bytes] = field(default_factory=dict)
     """Change id -> content at that moment."""
+    datastore: str | None = None
     address: DiskAddress | None = None
     """None: unit of the first SCSI controller."""
 
@@ -36,6 +37,7 @@ class FakeDisk:
             capacity_bytes=len(self.data),
             change_id=f"52 aa {self.tracking:02x}/{self.epoch}" if self.tracking else None,
             parent_file=self.parent_file,
+            datastore=self.datastore,
             refusals=self.refusals,
         )
 
@@ -87,6 +89,8 @@ class FakeVm:
     nvram: bytes = b"nvram"
     changes: dict[str, object] = field(default_factory=dict)
     """Fields of the view to show otherwise, for instance {"fault_tolerant": True}."""
+    after_refresh: dict[str, object] = field(default_factory=dict)
+    """The same, from the moment on when datastores are refreshed."""
 
     def view(self) -> VmView:
         view = VmView(

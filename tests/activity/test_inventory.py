@@ -13,6 +13,7 @@ from failback.contracts.operations import (
     RunRef,
     TargetGuard,
 )
+from failback.contracts.placement import DatastoreView
 from failback.contracts.start import StartRequest
 from failback.contracts.words import PowerState, ReplicaState, StepName
 from tests.activity.world import MIB, World, random_bytes, write_disk
@@ -46,6 +47,35 @@ def test_a_healthy_pair_gets_a_plan_and_keeps_its_claims(mapped: World) -> None:
     assert first.plan.replica_power is PowerState.ON
     assert {claim.object.split(":")[0] for claim in mapped.catalog.claims()} == {"replica", "vm"}
     assert len(mapped.catalog.claims()) == 3
+
+
+def test_disks_that_name_different_disks_are_refused_unless_accepted(mapped: World) -> None:
+    for site, guid in (("production", b"p" * 16), ("dr", b"d" * 16)):
+        with (mapped.root / site / "vm" / "disk0-flat.vmdk").open("r+b") as file:
+            file.seek(512)
+            file.write(b"EFI PART".ljust(56, b"\0") + guid + bytes(20))
+
+    refused = preflight(mapped)
+    assert [finding.code for finding in refused.findings] == ["DISK_MISMATCH"]
+    accepted = preflight(mapped, run_id="run-2", accept_pair=["scsi0:0"])
+    assert [finding.code for finding in accepted.findings] == ["DISK_MISMATCH_ACCEPTED"]
+    assert accepted.plan is not None
+    assert accepted.plan.pairs[0].accepted
+
+
+def test_free_space_is_asked_anew_before_a_run_is_refused_for_it(mapped: World) -> None:
+    store = DatastoreView(moref="datastore-1", name="ds-production", free_bytes=1)
+    vm = mapped.production.vm(mapped.target)
+    vm.changes["datastores"] = (store,)
+    for disk in vm.disks:
+        disk.datastore = store.moref
+    vm.after_refresh["datastores"] = (store.model_copy(update={"free_bytes": 1 << 40}),)
+
+    assert preflight(mapped).findings == ()
+    assert mapped.production.calls.count("refresh_datastores") == 1
+    assert mapped.production.calls.count("read") == 2
+    vm.after_refresh["datastores"] = (store,)
+    assert [f.code for f in preflight(mapped, run_id="run-3").findings] == ["CLAIM_HELD"]
 
 
 def test_a_refusal_gives_the_claims_back(mapped: World) -> None:

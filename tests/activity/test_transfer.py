@@ -112,6 +112,31 @@ def test_transporting_twice_gives_equal_disks_and_writes_once(world: World) -> N
     assert second.written_bytes == first.written_bytes
 
 
+@pytest.mark.parametrize("checked", [True, False])
+def test_a_pair_of_two_disks_is_refused_before_a_byte_is_written(
+    world: World, checked: bool
+) -> None:
+    argument = plan(world)
+    source, target = files(world)
+    for path, guid in ((source, b"a" * 16), (target, b"b" * 16)):
+        with path.open("r+b") as file:
+            file.seek(512)
+            file.write(b"EFI PART".ljust(56, b"\0") + guid + bytes(20))
+    before = target.read_bytes()
+    made = argument.plan.model_copy(update={"check_label": checked})
+    argument = argument.model_copy(update={"plan": made})
+
+    if not checked:
+        world.run("transport_changes", argument)
+        assert source.read_bytes() == target.read_bytes()
+        return
+    for _ in range(2):
+        with pytest.raises(ApplicationError, match=r"GPT .* two copies") as refused:
+            world.run("transport_changes", argument)
+        assert (refused.value.type, refused.value.non_retryable) == ("DiskMismatch", True)
+    assert target.read_bytes() == before
+
+
 def test_a_cancel_in_the_middle_is_resumed(world: World) -> None:
     argument = plan(world)
     environment = world.environment()
@@ -245,6 +270,16 @@ def calculated(world: World, argument: CalculateDifference) -> DifferencePlan:
     result: Differences = world.run("calculate_difference", argument)
     assert len(result.plans) == 1
     return result.plans[0]
+
+
+def test_only_pass_1_looks_at_names_and_only_where_nobody_vouches(world: World) -> None:
+    first = difference(world, None, pass_no=1)
+    (sides,) = first.disks
+    vouched = sides.model_copy(update={"pair": sides.pair.model_copy(update={"accepted": True})})
+
+    assert calculated(world, first).check_label
+    assert not calculated(world, first.model_copy(update={"disks": (vouched,)})).check_label
+    assert not calculated(world, difference(world, None, pass_no=2)).check_label
 
 
 def test_pass_1_compares_everything(world: World) -> None:

@@ -67,5 +67,7 @@ def test_a_moref_that_names_another_vm_is_refused(backend: Backend) -> None:
 
 def test_privileges_we_have_are_not_missing(backend: Backend) -> None:
     wanted = ["VirtualMachine.Interact.PowerOn", "VirtualMachine.State.CreateSnapshot"]
-    assert backend.site.missing_privileges(backend.off, wanted) == ()
-    assert backend.site.missing_privileges(backend.off, []) == ()
+    both = [backend.off, backend.on]
+    none: dict[str, tuple[str, ...]] = {vm.moref: () for vm in both}
+    assert backend.site.missing_privileges(both, wanted) == none
+    assert backend.site.missing_privileges(both, []) == none

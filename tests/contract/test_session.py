@@ -161,7 +161,7 @@ def test_reads_and_mutations_outlive_an_expired_session(
         lambda: site.read([vm])[0].power is PowerState.OFF,
         lambda: site.find("on"),
         lambda: site.power_mark(vm),
-        lambda: site.missing_privileges(vm, ["System.Read"]) == (),
+        lambda: site.missing_privileges([vm], ["System.Read"]) == {vm.moref: ()},
         lambda: site.power_on(vm, beats) is None,
         lambda: site.create_snapshot(vm, "failback/r/x", "r", beats),
         lambda: site.set_attribute(vm, "failback.state", "x", beats) is None,

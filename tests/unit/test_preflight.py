@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from failback.contracts.start import StartRequest
-from failback.contracts.vm import Disk, DiskAddress, Snapshot, VmIdentity, VmView
+from failback.contracts.placement import DatastoreView, Misplaced, PlacementView
+from failback.contracts.site import SiteAbout
+from failback.contracts.start import DiskMapping, StartRequest
+from failback.contracts.vm import Disk, DiskAddress, Nic, Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState, ReplicaState, Severity
-from failback.preflight.checks import MAX_SNAPSHOTS, check
+from failback.preflight.checks import CHECKS, check
+from failback.preflight.checks.places import needs, tight
+from failback.preflight.checks.vms import MAX_SNAPSHOTS
 from failback.preflight.evidence import Evidence
 
 GIB = 1024**3
@@ -66,8 +71,34 @@ def test_a_healthy_pair_has_no_findings() -> None:
     assert check(evidence()) == ()
 
 
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+ONE_STORE: dict[str, Any] = {
+    "datastores": (
+        DatastoreView(moref="d-1", name="nfs", url="ds:///vmfs/volumes/one/", free_bytes=1 << 60),
+    )
+}
+
+
+def mapping(replica: str, target: str) -> DiskMapping:
+    return DiskMapping(replica=replica, target=target)
+
+
+def stored(**more: Any) -> dict[str, Any]:
+    """A VM whose two disks of 1 GiB lie on one datastore."""
+    fields: dict[str, Any] = {"moref": "d-1", "name": "fast", "free_bytes": 1 << 40, **more}
+    return {
+        "datastores": (DatastoreView(**fields),),
+        "disks": tuple(disk(unit, f"[fast] {unit}.vmdk", datastore="d-1") for unit in (0, 1)),
+    }
+
+
+def missing(kind: str, name: str) -> PlacementView:
+    return PlacementView(missing=(Misplaced(kind=kind, name=name, candidates=("a", "b")),))
+
+
 SNAPSHOT = Snapshot(moref="snapshot-1", name="mine")
 SMALL = (disk(0, "[production] a.vmdk", GIB // 2), disk(1, "[production] b.vmdk"))
+LINKED = (disk(0, "[dr] a.vmdk", linked=True), disk(1, "[dr] b.vmdk"))
 SHIFTED = (disk(3, "[production] a.vmdk"),)
 
 
@@ -89,7 +120,7 @@ SHIFTED = (disk(3, "[production] a.vmdk"),)
         ("VM_QUESTION", {"replica": {"question": "Copied or moved?"}}),
         ("SNAPSHOT_DEPTH", {"target": {"snapshots": (SNAPSHOT,) * MAX_SNAPSHOTS}}),
         ("REPLICA_WITHOUT_DISKS", {"replica": {"disks": ()}}),
-        ("REPLICA_NEVER_RAN", {"replica_ever_ran": False}),
+        ("REPLICA_NEVER_RAN", {"replica": {"power": PowerState.OFF, "ever_ran": False}}),
         ("DISK_WITHOUT_PARTNER", {"target": {"disks": (disk(0, "[production] a.vmdk"),)}}),
         ("DISKS_DO_NOT_PAIR", {"target": {"disks": SHIFTED}}),
         ("TARGET_SMALLER", {"target": {"disks": SMALL}}),
@@ -108,6 +139,46 @@ SHIFTED = (disk(3, "[production] a.vmdk"),)
         ("PRIVILEGE_MISSING", {"missing_privileges": {"web01": ("VirtualMachine.X",)}}),
         ("TARGET_RUNS", {"target": {"power": PowerState.ON}}),
         ("VM_SUSPENDED", {"replica": {"power": PowerState.SUSPENDED}}),
+        (
+            "SHARED_DISK_FILE",
+            {
+                "replica": {"disks": (disk(0, "[nfs] x/a.vmdk", datastore="d-1"),), **ONE_STORE},
+                "target": {"disks": (disk(0, "[other] x/a.vmdk", datastore="d-1"),), **ONE_STORE},
+            },
+        ),
+        ("DISK_MAP", {"request": {"disk_map": (mapping("scsi0:0", "scsi0:7"),)}}),
+        ("DISK_MAP", {"request": {"disk_map": (mapping("scsi0:7", "scsi0:0"),)}}),
+        (
+            "DISK_MAP",
+            {"request": {"disk_map": tuple(mapping(f"scsi0:{n}", "scsi0:0") for n in (0, 1))}},
+        ),
+        # A target disk that is mapped to is no partner for the disk at its address any more.
+        (
+            "DISK_WITHOUT_PARTNER",
+            {"request": {"disk_map": (mapping("scsi0:0", "scsi0:1"),)}},
+        ),
+        ("DISK_MISMATCH", {"labels": {"scsi0:1": ("GPT a", "GPT b")}}),
+        ("SCHEDULE_PAST", {"now": NOON, "switch_at": NOON - timedelta(minutes=1)}),
+        (
+            "VERSION_UNSUPPORTED",
+            {"sites": {"dr": SiteAbout(product="VMware vCenter Server 6.5", api_version="6.5")}},
+        ),
+        ("DATASTORE_MAINTENANCE", {"target": stored(in_maintenance=True)}),
+        ("DATASTORE_INACCESSIBLE", {"replica": stored(accessible=False)}),
+        ("NO_ROOM", {"target": stored(free_bytes=GIB // 4)}),
+        ("NO_ROOM", {"replica": stored(free_bytes=GIB // 4)}),
+        (
+            "NO_ROOM",
+            {
+                "target": stored(free_bytes=GIB // 2),
+                "tracked_bytes": {"scsi0:0": GIB // 2, "scsi0:1": 4096},
+            },
+        ),
+        ("PLACEMENT_MISSING", {"placement": missing("folder", "old")}),
+        ("PLACEMENT_MISSING", {"placement": missing("cluster", "")}),
+        ("NETWORK_MISSING", {"placement": missing("network", "VLAN 7")}),
+        ("HOST_MAINTENANCE", {"placement": PlacementView(host="h1", host_in_maintenance=True)}),
+        ("NAME_TAKEN", {"placement": PlacementView(taken_by="vm-9"), "new_name": "web01"}),
     ],
 )
 def test_what_is_wrong_is_refused_with_object_and_remedy(code: str, wrong: dict[str, Any]) -> None:
@@ -124,6 +195,22 @@ def test_what_is_wrong_is_refused_with_object_and_remedy(code: str, wrong: dict[
         ("TOOLS_NOT_RUNNING", {"replica": {"tools_running": False}}),
         ("FOREIGN_SNAPSHOTS", {"target": {"snapshots": (SNAPSHOT,)}}),
         ("CONSOLIDATION_NEEDED", {"target": {"consolidation_needed": True}}),
+        ("ROOM_SCARCE", {"target": stored(free_bytes=GIB)}),
+        ("VTPM", {"replica": {"vtpm": True}}),
+        ("PASSTHROUGH", {"target": {"passthrough": ("PCI device 0",)}}),
+        ("LINKED_CLONE", {"replica": {"disks": LINKED}}),
+        ("IN_VAPP", {"target": {"in_vapp": True}}),
+        (
+            "NETWORK_DRIFT",
+            {"replica": {"nics": (Nic(key=4000, kind="vmxnet3", network="LAN"),)}},
+        ),
+        (
+            "DISK_MISMATCH_ACCEPTED",
+            {
+                "labels": {"scsi0:1": ("GPT a", "MBR 1")},
+                "request": {"accept_pair": ("scsi0:1",)},
+            },
+        ),
         ("TARGET_NOT_PROTECTED", {"request": {"protect_target": False}}),
         ("CONFIGURATION_DRIFT", {"replica": {"memory_mb": 4096}}),
         ("TARGET_GROWS", {"target": {"disks": SMALL}, "request": {"grow_target": True}}),
@@ -165,3 +252,42 @@ def test_only_pairs_at_the_same_address_are_paired() -> None:
     pairs = evidence(target={"disks": (disk(1, "[p] b.vmdk"), disk(2, "[p] c.vmdk"))}).pairs()
 
     assert [str(pair.address) for pair in pairs] == ["scsi0:1"]
+
+
+def test_a_mapped_disk_goes_to_the_disk_it_is_mapped_to() -> None:
+    swapped = (mapping("scsi0:0", "scsi0:1"), mapping("scsi0:1", "scsi0:0"))
+    e = evidence(request={"disk_map": swapped})
+
+    assert [(str(p.address), p.replica_key, p.target_key) for p in e.pairs()] == [
+        ("scsi0:0", 2000, 2001),
+        ("scsi0:1", 2001, 2000),
+    ]
+    assert check(e) == ()
+
+
+def test_an_accepted_pair_says_so_to_the_movers() -> None:
+    pairs = evidence(request={"accept_pair": ("scsi0:1",)}).pairs()
+
+    assert [pair.accepted for pair in pairs] == [False, True]
+
+
+def test_a_vcenter_that_is_new_enough_or_says_nothing_is_fine() -> None:
+    for version in ("6.7", "7.0.3.0", "8.0.3.0", "10.1", "dev"):
+        about = SiteAbout(product="vCenter", api_version=version)
+        assert check(evidence(sites={"dr": about})) == ()
+
+
+def test_room_is_summed_per_datastore_and_tells_the_worst_case() -> None:
+    e = evidence(target=stored(free_bytes=GIB // 4), request={"expected_change_percent": 50})
+
+    ((store, expected, worst),) = needs(e)
+    assert (store.name, expected, worst) == ("fast", GIB, 2 * GIB)
+    (finding,) = [f for f in check(e) if f.code == "NO_ROOM"]
+    assert "about 1.0 GiB are needed (50 % of its disks" in finding.message
+    assert "at worst 2.0 GiB" in finding.message
+    assert tight(e) == (("production", store),)
+    assert tight(evidence(target=stored())) == ()
+
+
+def test_every_check_is_registered_once() -> None:
+    assert len(set(CHECKS)) == len(CHECKS) > 30

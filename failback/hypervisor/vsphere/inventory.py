@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,8 @@ from failback.hypervisor.vsphere.views import (
     unescaped,
     view_of,
 )
+
+log = logging.getLogger(__name__)
 
 
 def vm_ref(vm: VmIdentity) -> Ref:
@@ -143,26 +146,46 @@ def gone(session: Session, fault: Any, vms: Sequence[VmIdentity]) -> VmNotFound:
 
 
 def missing_privileges(
-    session: Session, vm: VmIdentity, privileges: Sequence[str]
-) -> tuple[str, ...]:
-    """Those of the privileges that our account lacks on the VM."""
-    if not privileges:
-        return ()
+    session: Session, vms: Sequence[VmIdentity], privileges: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Those of the privileges that our account lacks, by moref, in one round trip."""
+    if not privileges or not vms:
+        return {vm.moref: () for vm in vms}
     login = session.login()
+    refs = {vm.moref: vm_ref(vm) for vm in vms}
     try:
         answer = session.read(
             login.content.authorizationManager,
             "HasPrivilegeOnEntities",
-            [vm_ref(vm)],
+            list(refs.values()),
             login.key,
             list(privileges),
         )
     except vmodl.fault.ManagedObjectNotFound as fault:
-        raise gone(session, fault, [vm]) from fault
+        raise gone(session, fault, vms) from fault
     except vmodl.MethodFault as fault:
-        raise faults.typed(fault, session.site, f"read our privileges on {vm}") from fault
-    granted = {p.privId for entity in answer or () for p in entity.privAvailability if p.isGranted}
-    return tuple(privilege for privilege in privileges if privilege not in granted)
+        raise faults.typed(fault, session.site, f"read our privileges on {vms[0]}") from fault
+    granted = {
+        moref(entity.entity): {p.privId for p in entity.privAvailability if p.isGranted}
+        for entity in answer or ()
+    }
+    return {
+        moid: tuple(p for p in privileges if p not in granted.get(moid, frozenset()))
+        for moid in refs
+    }
+
+
+def refresh_datastores(session: Session, datastores: Sequence[str]) -> None:
+    """Have the site look at free space now: by itself it does so only now and then."""
+    for store in dict.fromkeys(datastores):
+        try:
+            session.read(ref("Datastore", store), "RefreshDatastore")
+        except vmodl.MethodFault as fault:
+            # What the site said before stays true enough to go on with.
+            log.warning(
+                "datastore not refreshed",
+                extra={"site": session.site, "datastore": store, "detail": str(fault.msg)},
+            )
 
 
 def _not_found(session: Session, vm: VmIdentity) -> VmNotFound:

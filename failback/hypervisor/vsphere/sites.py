@@ -10,6 +10,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 
 from failback.contracts.placement import Placement, PlacementView
 from failback.contracts.shell import VmConfiguration, VmShell
+from failback.contracts.site import SiteAbout
 from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
 from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
@@ -66,10 +67,20 @@ class VsphereSite:
         return self._session.site
 
     @_typed
+    def about(self) -> SiteAbout:
+        about = self._session.login().content.about
+        return SiteAbout(
+            product=str(about.fullName or about.name)[:255],
+            api_version=str(about.apiVersion),
+            vcenter=about.apiType != "HostAgent",
+            uuid=self._session.vcenter_uuid(),
+        )
+
+    @_typed
     def ping(self) -> str:
         self._session.read(inventory.service_instance(), "CurrentTime")
-        about = self._session.login().content.about
-        return f"{about.fullName or about.name} (API {about.apiVersion})"
+        about = self.about()
+        return f"{about.product} (API {about.api_version})"
 
     @_typed
     def find(self, name_or_path: str) -> VmIdentity:
@@ -88,8 +99,14 @@ class VsphereSite:
         return power.power_mark(self._tasks, vm)
 
     @_typed
-    def missing_privileges(self, vm: VmIdentity, privileges: Sequence[str]) -> tuple[str, ...]:
-        return inventory.missing_privileges(self._session, vm, privileges)
+    def missing_privileges(
+        self, vms: Sequence[VmIdentity], privileges: Sequence[str]
+    ) -> dict[str, tuple[str, ...]]:
+        return inventory.missing_privileges(self._session, vms, privileges)
+
+    @_typed
+    def refresh_datastores(self, datastores: Sequence[str]) -> None:
+        inventory.refresh_datastores(self._session, datastores)
 
     @_typed
     def shut_down_guest(self, vm: VmIdentity, beat: Beat) -> bool:

@@ -127,6 +127,13 @@ def datastore_view(entry: Read) -> DatastoreView:
     )
 
 
+def _ever_ran(entry: Read) -> bool:
+    # Events age out and boot times go with the power; the log of the first start stays.
+    files = entry.get("layoutEx.file") or ()
+    off = power_state(entry.get("runtime.powerState")) is PowerState.OFF
+    return not off or not files or any(file.type == "log" for file in files)
+
+
 def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
     """View of the VM; `others` holds its host and datastores by moref."""
     host = others.get(moref(entry.get("runtime.host"))) if entry.get("runtime.host") else None
@@ -166,6 +173,7 @@ def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
             vtpm=has_vtpm(devices),
             passthrough=passed_through(devices),
             in_vapp=entry.get("parentVApp") is not None,
+            ever_ran=_ever_ran(entry),
         )
     except ValidationError as error:
         raise OperationUnsupported(

@@ -94,7 +94,7 @@ def test_what_people_do_beside_us_can_be_played(site: FakeSite, vm: VmIdentity) 
     mine.changes["fault_tolerant"] = True
     assert site.read([vm])[0].fault_tolerant
     mine.missing_privileges = frozenset({"a"})
-    assert site.missing_privileges(vm, ["a", "b"]) == ("a",)
+    assert site.missing_privileges([vm], ["a", "b"]) == {vm.moref: ("a",)}
     site.add_vm("web")
     with pytest.raises(VmAmbiguous):
         site.find("web")

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from failback.contracts.requests import Request
-from failback.contracts.start import StartRequest
+from failback.contracts.start import DiskMapping, StartRequest
 from failback.contracts.words import GuestTimeoutPolicy, ReplicaContent
 from starter import mapping, values
 from starter.arguments import parser
@@ -29,6 +29,17 @@ from starter.errors import ClientError
         ("--no-auto-retry", {"auto_retry": False}),
         ("--grow-target", {"grow_target": True}),
         ("--verify-whole-disk", {"verify_whole_disk": True}),
+        ("--accept-pair scsi0:1", {"accept_pair": ("scsi0:1",)}),
+        ("--expected-change-percent 5", {"expected_change_percent": 5}),
+        (
+            "--disk-map scsi0:1=sata0:0 --disk-map scsi0:2=scsi1:0",
+            {
+                "disk_map": (
+                    DiskMapping(replica="scsi0:1", target="sata0:0"),
+                    DiskMapping(replica="scsi0:2", target="scsi1:0"),
+                )
+            },
+        ),
         ("--leave-behind scsi0:2 --leave-behind nvme0:1", {"leave_behind": ("scsi0:2", "nvme0:1")}),
         ("--by bob --reason drill", {"by": "bob", "reason": "drill"}),
     ],
@@ -66,6 +77,8 @@ def test_requests(line: str, changed: dict[str, object]) -> None:
     ("line", "sentence"),
     [
         ("start Web01", "'Web01' is not a replica key"),
+        ("start web01 --disk-map scsi0:1", "The value of --disk-map does not fit"),
+        ("start web01 --expected-change-percent 101", "of --expected-change-percent does not fit"),
         (f"start web01 --by {'x' * 3000}", "The value of --by does not fit"),
         (f"commit web01 --request-id {'x' * 300}", "The value of --request-id does not fit"),
     ],
