@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -291,3 +293,20 @@ def test_room_is_summed_per_datastore_and_tells_the_worst_case() -> None:
 
 def test_every_check_is_registered_once() -> None:
     assert len(set(CHECKS)) == len(CHECKS) > 30
+
+
+def test_the_guide_names_every_code_and_no_other() -> None:
+    root = Path(__file__).parents[2]
+    code = re.compile(r'(?:refuse|warn)\(\s*"([A-Z_]+)"')
+    sources = (root / "failback" / "preflight" / "checks").glob("*.py")
+    raised = {found for path in sources for found in code.findall(path.read_text())}
+    raised |= {"PLACEMENT_MISSING", "NETWORK_MISSING"}  # chosen by kind
+    activity = (root / "activities" / "inventory.py").read_text()
+    raised |= set(re.findall(r'refused\(\("([A-Z_]+)"', activity))
+    errors = {"VM_NOT_FOUND", "VM_CHANGED", "SITE_UNREACHABLE", "SITE_BUSY", "CATALOG_UNAVAILABLE"}
+    guide = (root / "docs" / "preflight.md").read_text()
+    cells = re.findall(r"^\| ([A-Z_, ]+) \|", guide, flags=re.MULTILINE)
+    told = {one for cell in cells for one in cell.split(", ")}
+
+    assert len(raised) > 40
+    assert told == raised | errors
