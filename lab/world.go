@@ -20,6 +20,8 @@ type worldSite struct {
 	Name      string    `json:"name"`
 	Datastore string    `json:"datastore"`
 	VMs       []worldVM `json:"vms"`
+	// Fillers are further VMs that are off and that nobody is interested in.
+	Fillers int `json:"fillers"`
 }
 
 type worldVM struct {
@@ -105,6 +107,9 @@ func (w *world) check() error {
 		seen[s.Name] = true
 		if s.Datastore == "" {
 			s.Datastore = "ds-" + s.Name
+		}
+		for n := range s.Fillers {
+			s.VMs = append(s.VMs, worldVM{Name: fmt.Sprintf("filler-%05d", n), Disks: []worldDisk{{SizeBytes: 64 << 10}}})
 		}
 		names := map[string]bool{}
 		for j := range s.VMs {
