@@ -64,6 +64,11 @@ func (s *site) handler(ctx *simulator.Context, m *simulator.Method) (mo.Referenc
 	if s.plain || ctx.Session == nil {
 		return nil, nil
 	}
+	if c.purpose == "" {
+		if fault := s.refuse(m); fault != nil {
+			return nil, fault
+		}
+	}
 	if fault := s.precheck(ctx, m); fault != nil {
 		return nil, fault
 	}
@@ -113,7 +118,9 @@ func (s *site) precheck(ctx *simulator.Context, m *simulator.Method) types.BaseM
 // does wrongly.
 func (s *site) extension(m *simulator.Method) mo.Reference {
 	switch {
-	case m.Name == "QueryChangedDiskAreas" && m.This.Type == "VirtualMachine" && s.state(m.This) != nil:
+	case m.Name == "HasPrivilegeOnEntities":
+		return &authExtension{Self: m.This, site: s}
+	case (m.Name == "QueryChangedDiskAreas" || m.Name == "AnswerVM") && m.This.Type == "VirtualMachine" && s.state(m.This) != nil:
 		return &vmExtension{Self: m.This, site: s}
 	case m.Name == "RefreshDatastore" && s.dsFree.Load() >= 0:
 		return &dsExtension{Self: m.This, site: s}

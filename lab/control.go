@@ -93,6 +93,14 @@ func (l *lab) controlHandler() http.Handler {
 	on("POST /sites/{site}/purge-tasks", l.onSite(func(s *site, _ *http.Request) (any, error) {
 		return reply{"ok": true, "tasks": s.purgeTasks(0)}, nil
 	}))
+	on("POST /sites/{site}/deny", l.onSite((*site).serveDeny))
+	on("POST /sites/{site}/about", l.onSite((*site).serveAbout))
+	on("POST /sites/{site}/host", l.onSite((*site).serveHost))
+	on("POST /sites/{site}/restart", l.onSite(func(s *site, _ *http.Request) (any, error) {
+		s.gate.set(true)
+		defer s.gate.set(false)
+		return reply{"ok": true, "tasks": s.purgeTasks(0), "sessions": s.expireSessions()}, nil
+	}))
 	on("POST /sites/{site}/datastore", l.onSite((*site).serveDatastore))
 	on("POST /sites/{site}/page-size", l.onSite(func(s *site, r *http.Request) (any, error) {
 		var in struct {

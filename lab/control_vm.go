@@ -29,6 +29,9 @@ func (l *lab) vmRoutes(on func(string, func(*http.Request) (any, error))) {
 	vm("POST "+p+"/guest/stop", func(st *vmState, _ *http.Request) (any, error) { return st.setWriting(false) })
 	vm("POST "+p+"/guest/config", (*vmState).serveGuestConfig)
 	vm("POST "+p+"/power", (*vmState).servePower)
+	vm("POST "+p+"/question", (*vmState).serveQuestion)
+	vm("POST "+p+"/reregister", (*vmState).serveReregister)
+	vm("POST "+p+"/condition", (*vmState).serveCondition)
 	vm("POST "+p+"/snapshot", (*vmState).serveSnapshot)
 	vm("POST "+p+"/lock", (*vmState).serveLock)
 }

@@ -35,6 +35,9 @@ func (s *site) publishSpace(ctx *simulator.Context) {
 			changes := []types.PropertyChange{
 				{Name: "summary.accessible", Val: !s.dsLost.Load()},
 			}
+			if mode := s.dsMode.Load(); mode != nil {
+				changes = append(changes, types.PropertyChange{Name: "summary.maintenanceMode", Val: *mode})
+			}
 			if free := s.dsFree.Load(); free >= 0 {
 				changes = append(changes, types.PropertyChange{Name: "summary.freeSpace", Val: free})
 				ds.Info.GetDatastoreInfo().FreeSpace = free
@@ -48,6 +51,8 @@ func (s *site) serveDatastore(r *http.Request) (any, error) {
 	var in struct {
 		FreeBytes  *int64 `json:"free_bytes"`
 		Accessible *bool  `json:"accessible"`
+		// "normal", "enteringMaintenance" or "inMaintenance"
+		Maintenance string `json:"maintenance"`
 	}
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
@@ -60,6 +65,9 @@ func (s *site) serveDatastore(r *http.Request) (any, error) {
 	}
 	if in.Accessible != nil {
 		s.dsLost.Store(!*in.Accessible)
+	}
+	if in.Maintenance != "" {
+		s.dsMode.Store(&in.Maintenance)
 	}
 	s.publishSpace(s.freshContext())
 	return reply{"ok": true, "free_bytes": s.dsFree.Load(), "accessible": !s.dsLost.Load()}, nil

@@ -130,6 +130,11 @@ func (h *hook) vmTask(ctx, tctx *simulator.Context, t *simulator.Task, st *vmSta
 				return nil, fault
 			}
 		}
+		if t.Info.DescriptionId == "VirtualMachine.powerOn" && !nested {
+			if fault := st.ask(tctx); fault != nil {
+				return nil, fault
+			}
+		}
 		if shutdown && !st.awaitShutdown() {
 			return nil, nil
 		}

@@ -42,7 +42,9 @@ type site struct {
 	clock     labClock
 	counters  counters
 	swaps     swapCount
-	dsFree    atomic.Int64 // -1: as the simulator says
+	denied    atomic.Pointer[map[string]bool] // privileges that the account lacks
+	dsMode    atomic.Pointer[string]          // maintenance of the datastore
+	dsFree    atomic.Int64                    // -1: as the simulator says
 	dsLost    atomic.Bool
 
 	mu  sync.Mutex

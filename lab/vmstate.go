@@ -39,6 +39,9 @@ type vmState struct {
 	delay   time.Duration // between guest shutdown and power off
 	locked  map[string]string
 
+	question  *question // what the next power-on asks
+	questions int
+
 	busyMu sync.Mutex
 	busy   *simulator.Task
 	busyBy *simulator.Context
