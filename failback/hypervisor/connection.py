@@ -31,6 +31,8 @@ class SiteConnection:
     connect_timeout_s: float = 10.0
     request_timeout_s: float = 60.0
     """Longest wait for one answer. Tasks take longer, but each look at one is a call of its own."""
+    oldest_api: tuple[int, int] = (6, 7)
+    """Sites that speak only older releases of the API are refused. A simulator may be older."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)

@@ -31,12 +31,21 @@ class Site(Protocol):
         """What the site is; raises SiteUnreachable, LoginRefused, ..."""
         ...
 
+    def keep_alive(self) -> bool:
+        """Keep an idle session from ending; whether anything was sent. Cheap, call it often."""
+        ...
+
     def ping(self) -> str:
         """Return product name and version; raises SiteUnreachable, LoginRefused, ..."""
         ...
 
     def find(self, name_or_path: str) -> VmIdentity:
         """Find exactly one VM by inventory path, moref or name: VmNotFound, VmAmbiguous."""
+        ...
+
+    def find_again(self, vm: VmIdentity) -> VmIdentity:
+        """The VM's identity as it is now: its moref changes when it is registered anew. Found by
+        instance UUID, or by BIOS UUID and path; VmNotFound, VmAmbiguous, VmChanged."""
         ...
 
     def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
@@ -71,7 +80,13 @@ class Site(Protocol):
         ...
 
     def power_on(self, vm: VmIdentity, beat: Beat) -> None:
-        """Power on and wait until the state says so; already on is success."""
+        """Power on and wait until the state says so; already on is success. Whether it was moved
+        or copied is answered (moved); OperationFailed names any other question."""
+        ...
+
+    def answer_question(self, vm: VmIdentity, message_id: str, choice: str, beat: Beat) -> bool:
+        """Answer the VM's question: `message_id` such as `msg.uuid.altered`, `choice` a label or
+        key it offers. False: it asks nothing. OperationFailed: it asks something else."""
         ...
 
     def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:

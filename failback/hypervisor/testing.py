@@ -54,6 +54,26 @@ class FakeSite(Making):
             raise VmNotFound(f"Site {self.name} has no VM {name_or_path}.", "Check the name.")
         return found[0]
 
+    def keep_alive(self) -> bool:
+        with self.call("keep_alive"):
+            return False
+
+    def find_again(self, vm: VmIdentity) -> VmIdentity:
+        with self.call("find_again"):
+            fitting = [
+                other.identity
+                for other in self.vms.values()
+                if (vm.instance_uuid == other.identity.instance_uuid)
+                + (vm.bios_uuid == other.identity.bios_uuid)
+                + (vm.path == other.identity.path)
+                >= 2
+            ]
+            if len(fitting) > 1:
+                raise VmAmbiguous(f"{len(fitting)} VMs may be {vm}.", "Find out which one it is.")
+            if not fitting:
+                raise VmNotFound(f"{vm} is not in the inventory.", "Register it again.")
+            return fitting[0]
+
     def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
         with self.call("read"):
             return [self.vm(vm).view() for vm in vms]
@@ -113,9 +133,23 @@ class FakeSite(Making):
             if found.power is PowerState.ON:
                 return
             beat()
-            if found.question:
+            if found.question and found.question != "msg.uuid.altered":
                 raise OperationFailed(f"{vm} asks: {found.question}", "Answer it, then retry.")
+            found.question = None
             found.turn(PowerState.ON)
+
+    def answer_question(self, vm: VmIdentity, message_id: str, choice: str, beat: Beat) -> bool:
+        """Idempotent because a question that was answered is gone."""
+        with self.call("answer_question"):
+            found = self.vm(vm)
+            if found.question is None:
+                return False
+            if found.question != message_id:
+                raise OperationFailed(f"{vm} asks {found.question}.", "Answer that one.")
+            beat()
+            found.answers.append((message_id, choice))
+            found.question = None
+            return True
 
     def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:
         """Idempotent because a snapshot of this name is returned instead of a second one."""

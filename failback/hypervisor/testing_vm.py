@@ -75,6 +75,9 @@ class FakeVm:
     open_task: str = ""
     """Set it to keep `settle` waiting."""
     question: str | None = None
+    """Id of the message that it waits for an answer to."""
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    """What was answered, by id of the message."""
     missing_privileges: frozenset[str] = frozenset()
     files: int = 0
     mark: str = ""

@@ -1,25 +1,21 @@
-"""Finding VMs and reading them, with their identity proven at every read."""
+"""Reading VMs, with their identity proven at every read."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from failback.contracts.vm import VmIdentity, VmView
-from failback.errors import SettingsInvalid, VmAmbiguous, VmChanged, VmNotFound
+from failback.errors import VmChanged, VmNotFound
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
-from failback.hypervisor.vsphere.api import Ref, moref, ref, vim, vmodl
+from failback.hypervisor.vsphere.api import Ref, moref, ref, vmodl
 from failback.hypervisor.vsphere.properties import Read, read_object, read_objects, walk
 from failback.hypervisor.vsphere.session import Session
 from failback.hypervisor.vsphere.views import (
     DATASTORE_PATHS,
-    IDENTITY_PATHS,
     VIEW_PATHS,
-    identity_of,
-    unescaped,
     view_of,
 )
 
@@ -34,43 +30,6 @@ def vm_ref(vm: VmIdentity) -> Ref:
 def service_instance() -> Ref:
     """The site's own root object, for questions about itself."""
     return ref("ServiceInstance", "ServiceInstance")
-
-
-def find(session: Session, name_or_path: str) -> VmIdentity:
-    """The one VM of this moref, inventory path or name below the site's root."""
-    root = _root(session)
-    if re.fullmatch(r"(vm-)?\d+", name_or_path):
-        found = _candidate(session, ref("VirtualMachine", name_or_path), root)
-        if found is not None:
-            return found
-    if "/" in name_or_path:
-        at = session.read(
-            session.login().content.searchIndex, "FindByInventoryPath", name_or_path.lstrip("/")
-        )
-        if isinstance(at, vim.VirtualMachine):
-            found = _candidate(session, at, root)
-            if found is not None:
-                return found
-    named = [
-        vm.ref
-        for vm in _vms_below(session, root)
-        if name_or_path in {vm.get("name"), unescaped(vm.get("name") or "")}
-    ]
-    if len(named) > 1:
-        raise VmAmbiguous(
-            f"{len(named)} VMs of site {session.site} are named {name_or_path}.",
-            "Give the moref or inventory path of one: "
-            + ", ".join(moref(vm) for vm in named[:5])
-            + ".",
-        )
-    found = _candidate(session, named[0], root) if named else None
-    if found is None:
-        raise VmNotFound(
-            f"Site {session.site} has no VM {name_or_path}"
-            + (f" below {session.connection.inventory_root}." if root is not None else "."),
-            "Check the name, and the site's inventory_root.",
-        )
-    return found
 
 
 def read(session: Session, vms: Sequence[VmIdentity]) -> list[VmView]:
@@ -130,7 +89,9 @@ def prove(session: Session, vm: VmIdentity, entry: Read) -> None:
             found=str(uuid),
         )
     here = session.vcenter_uuid()
-    if here != vm.vcenter_uuid:
+    # Records of hosts without vCenter may bear the site's name, which once stood for their uuid.
+    named = here.startswith("host:") and vm.vcenter_uuid == f"host:{session.site}"
+    if here != vm.vcenter_uuid and not named:
         raise VmChanged(
             f"Site {session.site} is another vCenter ({here}) than the one {vm} was found in.",
             "Correct the site's url, or register the VM anew in the catalog.",
@@ -163,6 +124,10 @@ def missing_privileges(
         )
     except vmodl.fault.ManagedObjectNotFound as fault:
         raise gone(session, fault, vms) from fault
+    except (vmodl.fault.MethodNotFound, vmodl.fault.NotSupported):
+        # A host without vCenter cannot be asked ahead; each operation names what it lacks.
+        log.warning("privileges cannot be asked for", extra={"site": session.site})
+        return dict.fromkeys(refs, ())
     except vmodl.MethodFault as fault:
         raise faults.typed(fault, session.site, f"read our privileges on {vms[0]}") from fault
     granted = {
@@ -193,53 +158,3 @@ def _not_found(session: Session, vm: VmIdentity) -> VmNotFound:
         f"{vm} is not in the inventory of site {session.site} any more.",
         "Find it again and register it anew in the catalog.",
     )
-
-
-def _root(session: Session) -> Ref | None:
-    path = session.connection.inventory_root
-    if not path:
-        return None
-    index = session.login().content.searchIndex
-    found = session.read(index, "FindByInventoryPath", path.strip("/"))
-    if found is None:
-        raise SettingsInvalid(
-            f"Site {session.site} has no inventory object {path}.", "Correct its inventory_root."
-        )
-    return found
-
-
-def _vms_below(session: Session, root: Ref | None) -> list[Read]:
-    return read_objects(
-        session,
-        [root if root is not None else session.login().content.rootFolder],
-        {"VirtualMachine": ("name",)},
-        (
-            walk("Folder", "childEntity", "folder", "datacenter", "vapp", "nested", name="folder"),
-            walk("Datacenter", "vmFolder", "folder", name="datacenter"),
-            walk("VirtualApp", "vm", name="vapp"),
-            walk("VirtualApp", "resourcePool", "vapp", "nested", name="nested"),
-        ),
-    )
-
-
-def _candidate(session: Session, vm: Ref, root: Ref | None) -> VmIdentity | None:
-    """Identity of this VM, None when it is gone or not below the root."""
-    try:
-        found = read_objects(
-            session,
-            [vm],
-            # No base type here: which of two fitting entries counts differs between sites.
-            {"VirtualMachine": IDENTITY_PATHS}
-            | dict.fromkeys(("Folder", "Datacenter", "VirtualApp"), ("name",)),
-            (
-                walk("ManagedEntity", "parent", "up", name="up"),
-                walk("VirtualMachine", "parentVApp", "up", "vapp", name="vm"),
-                walk("VirtualApp", "parentFolder", "up", name="vapp"),
-            ),
-        )
-    except vmodl.fault.ManagedObjectNotFound:
-        return None
-    if root is not None and moref(root) not in {moref(entry.ref) for entry in found}:
-        return None
-    entry = next(entry for entry in found if moref(entry.ref) == moref(vm))
-    return identity_of(session, entry)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -66,3 +66,7 @@ class Job:
     """Target, method and arguments, built anew for every attempt."""
     done: Callable[[], bool] | None
     """Reads whether the wanted end is reached; None where the state cannot tell."""
+    after: tuple[Operation, ...] = ()
+    """Running tasks of these kinds are waited for before anything is sent."""
+    answers: Mapping[str, str] = field(default_factory=dict)
+    """Choices for questions that may be answered without a person, by message id."""

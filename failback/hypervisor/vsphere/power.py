@@ -8,7 +8,7 @@ from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import OperationFailed, OperationUnsupported
 from failback.hypervisor.ports import Beat
-from failback.hypervisor.vsphere import faults
+from failback.hypervisor.vsphere import faults, questions
 from failback.hypervisor.vsphere.api import vim, vmodl
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
 from failback.hypervisor.vsphere.jobs import Job, Operation
@@ -45,6 +45,8 @@ def power_off(tasks: Tasks, vm: VmIdentity, beat: Beat) -> None:
 def power_on(tasks: Tasks, vm: VmIdentity, beat: Beat) -> None:
     """Power on and wait for the state: with DRS the task may end before the VM runs.
 
+    The question whether it was moved or copied is answered by itself (moved: it stays the machine
+    it was); any other ends with OperationFailed, which names message, text and choices.
     Idempotent because a VM that is on is left alone and a running power-on is waited for.
     """
     job = Job(
@@ -52,6 +54,7 @@ def power_on(tasks: Tasks, vm: VmIdentity, beat: Beat) -> None:
         "power on",
         lambda: (vm_ref(vm), "PowerOnVM_Task", (None,)),
         lambda: power_of(tasks, vm, beat) is PowerState.ON,
+        answers=questions.MOVED,
     )
     tasks.make_true(vm, job, beat)
 

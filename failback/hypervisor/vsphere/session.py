@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from failback.errors import FailbackError, SiteUnreachable
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.ports import Beat
-from failback.hypervisor.vsphere import faults
+from failback.hypervisor.vsphere import faults, releases
 from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
 from failback.hypervisor.vsphere.transport import Stub
 
@@ -30,6 +31,8 @@ READ_PAUSE_S = 0.2
 BEAT_S = 1.0
 REFUSED_S = 5.0
 """A refused login is not repeated sooner: eight threads must not lock the account."""
+KEPT_S = 300.0
+"""A session idle for so long gets a sign of life; a vCenter ends it after 30 minutes."""
 FAILED_S = 0.5
 """Threads that queued behind a login that failed share its error, not one timeout each."""
 
@@ -79,14 +82,21 @@ class Login:
     """The site's ServiceContent: about, and the references of its managers."""
     key: str
     """Key of our session, for privilege questions."""
+    uuid: str
+    """Instance uuid of the vCenter; `host:` and its hardware's uuid for a host without one."""
 
 
 class Session:
     """Calls on one site. Thread-safe; raises only the product's errors and vSphere faults."""
 
-    def __init__(self, connection: SiteConnection) -> None:
+    def __init__(
+        self, connection: SiteConnection, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.connection = connection
         self.site = connection.name
+        self.at = urlsplit(connection.url).netloc
+        self._clock = clock
+        self._used = clock()
         self._lock = threading.Lock()
         self._login: Login | None = None
         self._failed: tuple[float, FailbackError] | None = None
@@ -96,9 +106,18 @@ class Session:
         return call_with_beat(self._ready, beat)
 
     def vcenter_uuid(self) -> str:
-        """Instance uuid of the vCenter; a standalone host has none, its site name stands in."""
-        about = self.login().content.about
-        return str(about.instanceUuid or f"host:{self.site}")
+        """Instance uuid of the vCenter, or what stands for it at a host without one."""
+        return self.login().uuid
+
+    def keep_alive(self) -> bool:
+        """Give a login that was idle for minutes a sign of life; whether one was sent.
+
+        Not needed for correctness: a session that has ended is renewed at its next use.
+        """
+        if self._login is None or self._clock() - self._used < KEPT_S:
+            return False
+        self.read(vim.ServiceInstance("ServiceInstance"), "CurrentTime")
+        return True
 
     def read(self, target: Ref, method: str, *args: Any, beat: Beat | None = None) -> Any:
         """A call that changes nothing; resent after a broken connection.
@@ -113,7 +132,9 @@ class Session:
             login = self._ready()
             tries += 1
             try:
-                return _checked(getattr(_bound(target, login), method)(*args))
+                answer = _checked(getattr(_bound(target, login), method)(*args))
+                self._used = self._clock()
+                return answer
             except vim.fault.NotAuthenticated as fault:
                 if tries >= READ_TRIES:
                     raise faults.typed(fault, self.site, method) from fault
@@ -121,11 +142,11 @@ class Session:
             except faults.TRANSPORT_ERRORS as error:
                 # After a timeout the caller has waited long enough; it decides about more.
                 if tries >= READ_TRIES or isinstance(error, TimeoutError):
-                    raise faults.typed(error, self.site, method) from error
+                    raise faults.typed(error, self.site, method, self.at) from error
                 log.info("read repeated", extra={"site": self.site, "method": method})
                 time.sleep(READ_PAUSE_S)
             except faults.NOT_UNDERSTOOD as error:
-                raise faults.typed(error, self.site, method) from error
+                raise faults.typed(error, self.site, method, self.at) from error
 
     def mutate(self, target: Ref, method: str, *args: Any, beat: Beat) -> Any:
         """A call that changes something: `beat` right before it is sent, and it is sent once.
@@ -150,7 +171,8 @@ class Session:
         try:
             connection = call_with_beat(login.stub.open, beat)
         except faults.TRANSPORT_ERRORS as error:
-            raise faults.typed(error, self.site, f"{method} (nothing was sent)") from error
+            doing = f"{method} (nothing was sent)"
+            raise faults.typed(error, self.site, doing, self.at) from error
         try:
             beat()
         except BaseException:
@@ -159,7 +181,9 @@ class Session:
 
         def send() -> Any:
             login.stub.use(connection)
-            return getattr(_bound(target, login), method)(*args)
+            answer = getattr(_bound(target, login), method)(*args)
+            self._used = self._clock()
+            return answer
 
         try:
             return call_with_beat(send, beat)
@@ -198,7 +222,9 @@ class Session:
             # A new stub has no cookie: an expired session's would be answered for that session.
             stub = Stub(self.connection)
             content = vim.ServiceInstance("ServiceInstance", stub).RetrieveContent()
+            releases.require(content.about, self.connection)
             user = content.sessionManager.Login(self.connection.username, password, None)
+            uuid = str(content.about.instanceUuid or f"host:{_hardware(content) or self.site}")
         except (
             vmodl.MethodFault,
             *faults.TRANSPORT_ERRORS,
@@ -206,8 +232,13 @@ class Session:
         ) as error:
             if stub is not None:
                 stub.close()
-            raise faults.typed(error, self.site, f"log in {self.connection.username}") from error
-        return Login(stub, content, str(user.key))
+            doing = f"log in {self.connection.username}"
+            raise faults.typed(error, self.site, doing, self.at) from error
+        except FailbackError:
+            if stub is not None:
+                stub.close()
+            raise
+        return Login(stub, content, str(user.key), uuid)
 
     def _expired(self, login: Login) -> None:
         """Forget this login, unless another thread has renewed it already."""
@@ -233,6 +264,23 @@ class Session:
 def _bound(target: Ref, login: Login) -> Ref:
     # References are kept without a stub, so that they outlive a session.
     return type(target)(moref(target), login.stub)
+
+
+def _hardware(content: Any) -> str:
+    # A host without vCenter has exactly one host object, always of this name.
+    collector = vmodl.query.PropertyCollector
+    path = "summary.hardware.uuid"
+    spec = collector.FilterSpec(
+        objectSet=[collector.ObjectSpec(obj=vim.HostSystem("ha-host"))],
+        propSet=[collector.PropertySpec(type=vim.HostSystem, pathSet=[path], all=False)],
+    )
+    try:
+        answer = content.propertyCollector.RetrievePropertiesEx([spec], collector.RetrieveOptions())
+    except vmodl.MethodFault as fault:
+        log.warning("hardware uuid not told", extra={"fault": faults.fault_name(fault)})
+        return ""
+    found = [prop.val for entry in answer.objects or () for prop in entry.propSet or ()]
+    return str(found[0]) if found else ""
 
 
 def _checked(result: Any) -> Any:

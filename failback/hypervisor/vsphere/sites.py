@@ -20,11 +20,13 @@ from failback.hypervisor.vsphere import (
     configuration,
     creation,
     faults,
+    finding,
     inventory,
     nics,
     nvram,
     placement,
     power,
+    questions,
     reconfigure,
     removal,
     snapshots,
@@ -77,14 +79,23 @@ class VsphereSite:
         )
 
     @_typed
+    def keep_alive(self) -> bool:
+        return self._session.keep_alive()
+
+    @_typed
     def ping(self) -> str:
         self._session.read(inventory.service_instance(), "CurrentTime")
+        finding.root_of(self._session)
         about = self.about()
         return f"{about.product} (API {about.api_version})"
 
     @_typed
     def find(self, name_or_path: str) -> VmIdentity:
-        return inventory.find(self._session, name_or_path)
+        return finding.find(self._session, name_or_path)
+
+    @_typed
+    def find_again(self, vm: VmIdentity) -> VmIdentity:
+        return finding.find_again(self._session, vm)
 
     @_typed
     def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
@@ -119,6 +130,10 @@ class VsphereSite:
     @_typed
     def power_on(self, vm: VmIdentity, beat: Beat) -> None:
         power.power_on(self._tasks, vm, beat)
+
+    @_typed
+    def answer_question(self, vm: VmIdentity, message_id: str, choice: str, beat: Beat) -> bool:
+        return questions.answer_question(self._session, vm, message_id, choice, beat)
 
     @_typed
     def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:

@@ -28,6 +28,8 @@ def create_snapshot(tasks: Tasks, vm: VmIdentity, name: str, description: str, b
         f"create snapshot {name} of",
         lambda: (vm_ref(vm), "CreateSnapshot_Task", (name, description, False, False)),
         lambda: _named(tasks, vm, name, beat) is not None,
+        # While disks are merged the site would only answer TaskInProgress, for hours maybe.
+        after=(Operation.REMOVE_SNAPSHOT, Operation.CONSOLIDATE, Operation.REVERT),
     )
     tasks.make_true(vm, job, beat)
     found = _named(tasks, vm, name, beat)

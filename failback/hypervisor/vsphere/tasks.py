@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from failback.contracts.vm import VmIdentity
-from failback.errors import FailbackError, OperationFailed, SiteBusy
+from failback.errors import FailbackError, SiteBusy
 from failback.hypervisor.ports import Beat
-from failback.hypervisor.vsphere import faults
+from failback.hypervisor.vsphere import faults, questions
 from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
 from failback.hypervisor.vsphere.inventory import gone, vm_ref
 from failback.hypervisor.vsphere.jobs import Job, Operation
-from failback.hypervisor.vsphere.properties import Read, read_objects, walk
+from failback.hypervisor.vsphere.properties import Read, read_object, read_objects, walk
 from failback.hypervisor.vsphere.session import BEAT_S, ReplyLost, Session
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ class Polling:
     """How long the trace of a mutation without reply is looked for: it may still be queued."""
     done_look_s: float = 60.0
     """How long the state may lag behind a task that reported success (power on through DRS)."""
+    held_s: float = 60.0
+    """How long a call is repeated while somebody holds a file or has switched the method off."""
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
 
@@ -117,8 +119,11 @@ class Tasks:
                 return Ended(found[0].get("info.error") if state == "error" else None)
         raise AssertionError("unreachable")
 
-    def wait(self, vm: VmIdentity, task: Ref, beat: Beat) -> Ended:
-        """Wait until the task ends. A question of the VM blocks it: OperationFailed says which."""
+    def wait(
+        self, vm: VmIdentity, task: Ref, beat: Beat, answers: Mapping[str, str] | None = None
+    ) -> Ended:
+        """Wait until the task ends. A question of the VM blocks it: one of `answers` is given,
+        for any other OperationFailed says which it is."""
         for _ in self.polling.turns(beat):
             try:
                 found = read_objects(
@@ -135,13 +140,9 @@ class Tasks:
             state = by_kind["Task"].get("info.state")
             if state not in _OPEN:
                 return Ended(by_kind["Task"].get("info.error") if state == "error" else None)
-            question = by_kind["VirtualMachine"].get("runtime.question")
-            if question is not None:
-                raise OperationFailed(
-                    f"{vm} asks a question and waits for the answer: {question.text}",
-                    "Answer it in the vSphere Client, then retry.",
-                    task=moref(task),
-                )
+            asked = by_kind["VirtualMachine"].get("runtime.question")
+            if asked is not None:
+                questions.answer_known(self.session, vm, asked, answers or {}, beat)
         raise AssertionError("unreachable")
 
     def make_true(self, vm: VmIdentity, job: Job, beat: Beat) -> bool:
@@ -166,8 +167,11 @@ class Tasks:
 
     def _make_true(self, vm: VmIdentity, job: Job, beat: Beat) -> bool:
         refused: FailbackError | None = None
-        for _ in range(ROUNDS):
-            known = self._reattach(vm, job.operation, beat)
+        held_until = self.polling.clock() + self.polling.held_s
+        rounds = 0
+        while rounds < ROUNDS:
+            rounds += 1
+            known = self._reattach(vm, job, beat)
             if job.done is not None and job.done():
                 return refused is not None
             target, method, args = job.call()
@@ -180,7 +184,7 @@ class Tasks:
             except vmodl.MethodFault as fault:
                 ended = Ended(fault)
             else:
-                ended = self.wait(vm, task, beat)
+                ended = self.wait(vm, task, beat, job.answers)
             if ended.fault is None and not ended.gone:
                 self._until_done(vm, job, beat)
                 return True
@@ -197,6 +201,9 @@ class Tasks:
                     raise refused
                 if then is faults.Then.WAIT:
                     self._wait_for_all(vm, beat)
+                if then is faults.Then.AGAIN:
+                    self._let_go(refused, held_until, beat)
+                    rounds = 0
             else:
                 refused = SiteBusy(
                     f"The task to {job.doing} {vm} vanished from site {self.session.site}.",
@@ -223,16 +230,17 @@ class Tasks:
                 )
         raise AssertionError("unreachable")
 
-    def _reattach(self, vm: VmIdentity, operation: Operation, beat: Beat) -> set[str]:
-        """Wait for running tasks of this kind; returns the ids of all tasks known by then."""
+    def _reattach(self, vm: VmIdentity, job: Job, beat: Beat) -> set[str]:
+        """Wait for running tasks of these kinds; returns the ids of all tasks known by then."""
         tasks = self.recent(vm, beat)
         for task in tasks:
-            if task.get("info.state") in _OPEN and operation.fits(task):
+            kinds = (job.operation, *job.after)
+            if task.get("info.state") in _OPEN and any(kind.fits(task) for kind in kinds):
                 log.info(
                     "reattached to task",
                     extra={"site": vm.site, "vm": vm.moref, "task": moref(task.ref)},
                 )
-                self.wait(vm, task.ref, beat)
+                self.wait(vm, task.ref, beat, job.answers)
         return {moref(task.ref) for task in tasks}
 
     def _look_for_trace(
@@ -243,7 +251,7 @@ class Tasks:
             for task in self.recent(vm, beat):
                 if moref(task.ref) in known or not job.operation.fits(task):
                     continue
-                ended = self.wait(vm, task.ref, beat)
+                ended = self.wait(vm, task.ref, beat, job.answers)
                 if ended.fault is not None or job.done is None or job.done():
                     return ended
                 known.add(moref(task.ref))  # somebody else's, of the same kind
@@ -260,10 +268,22 @@ class Tasks:
             if task.get("info.state") in _OPEN:
                 self.wait(vm, task.ref, beat)
 
+    def _let_go(self, refused: FailbackError, until: float, beat: Beat) -> None:
+        """Pause before a held file or method is tried again; raises when that took too long."""
+        if self.polling.clock() >= until:
+            raise refused
+        self.polling.sleep(self.polling.most_s)
+        beat()
+
     def _until_done(self, vm: VmIdentity, job: Job, beat: Beat) -> None:
         for elapsed in self.polling.turns(beat):
             if job.done is None or job.done():
                 return
+            # A VM started by DRS may ask after the task that started it has ended.
+            asked = read_object(self.session, vm_ref(vm), ("runtime.question",), beat)
+            if asked.get("runtime.question") is not None:
+                question = asked.get("runtime.question")
+                questions.answer_known(self.session, vm, question, job.answers, beat)
             if elapsed >= self.polling.done_look_s:
                 raise SiteBusy(
                     f"Site {self.session.site} reported success to {job.doing} {vm}, "

@@ -12,17 +12,14 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
-from failback.errors import OperationUnsupported, SettingsInvalid
+from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.vsphere.api import VERSION_IDS, VERSIONS, SoapStubAdapter
+from failback.hypervisor.vsphere.unreachable import NotASite, ThumbprintMismatch
 
 POOL_SIZE = 16
 POOL_IDLE_S = 20
 """An idle connection is dropped early: a firewall may have forgotten it without telling us."""
-
-
-class ThumbprintMismatch(ssl.SSLCertVerificationError):
-    """The certificate is not the pinned one."""
 
 
 def tls_context(connection: SiteConnection) -> ssl.SSLContext:
@@ -79,7 +76,7 @@ class _Secure(http.client.HTTPSConnection):
         shown = cast("ssl.SSLSocket", self.sock).getpeercert(binary_form=True) or b""
         expected = bytes.fromhex(pin.replace(":", ""))
         if not hmac.compare_digest(hashlib.sha256(shown).digest(), expected):
-            raise ThumbprintMismatch(1, "certificate does not match the pinned thumbprint")
+            raise ThumbprintMismatch(hashlib.sha256(shown).hexdigest())
 
 
 def _tune(sock: socket.socket, site: SiteConnection) -> None:
@@ -159,10 +156,16 @@ class Stub(SoapStubAdapter):  # type: ignore[misc]
         for version in VERSIONS("vim25"):
             if VERSION_IDS[version] in offered:
                 return str(version)
-        raise OperationUnsupported(
-            f"Site {self._site.name} does not answer like a vCenter or ESXi host at {self._path}.",
-            "Correct its url; the path is usually /sdk.",
-        )
+        raise NotASite(_found_instead(response, self._path))
+
+
+def _found_instead(response: http.client.HTTPResponse, path: str) -> str:
+    to = response.getheader("Location")
+    if 300 <= response.status < 400 and to:
+        return f"it sends us from {path} to {to[:200]}"
+    if response.status != 200:
+        return f"it answers {response.status} {response.reason} to {path}"
+    return f"what it says at {path} names no vSphere version"
 
 
 def _versions(body: bytes) -> set[str]:
