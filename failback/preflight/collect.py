@@ -39,7 +39,6 @@ def collect(
     """Evidence of all, in order. Errors of the sites: one VM that is gone fails the whole pass."""
     views = _read(sites, asks, beat)
     lacking = _missing_privileges(sites, asks, beat)
-    about = {name: sites.site(name).about() for name in _by_site(asks)}
     evidence = [
         Evidence(
             request=ask.request,
@@ -51,7 +50,6 @@ def collect(
                 str(ask.replica): lacking["dr", ask.replica],
                 str(ask.target): lacking["production", ask.target],
             },
-            sites={name: about[name] for name in (ask.replica.site, ask.target.site)},
             now=now,
         )
         for ask in asks

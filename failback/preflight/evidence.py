@@ -8,7 +8,6 @@ from datetime import datetime
 
 from failback.contracts.placement import PlacementView
 from failback.contracts.plan import Finding
-from failback.contracts.site import SiteAbout
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import Disk, DiskPair, VmView
 from failback.contracts.words import ReplicaState, Severity
@@ -27,8 +26,6 @@ class Evidence:
     """Privileges the accounts lack, by the VM they lack them on."""
     unopenable: dict[str, str] = field(default_factory=dict)
     """Disk files the mover cannot open, with the reason."""
-    sites: Mapping[str, SiteAbout] = field(default_factory=dict)
-    """What each site says of itself, by name."""
     labels: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     """Names in the partition tables of replica and target disk, where both have one, by address
     of the replica's disk. Disks that cannot be read yet are looked at before the first write."""

@@ -1,4 +1,4 @@
-"""Checks of the run itself: the replica's state, jobs, the sites and what we may do there."""
+"""Checks of the run itself: the replica's state, jobs and what we may do at the sites."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from failback.contracts.plan import Finding
 from failback.contracts.words import ReplicaState
 from failback.preflight.evidence import Evidence, refuse, warn
-
-OLDEST_API = (6, 7)
-"""vSphere 6.7: older releases are out of support, and were never tried."""
 
 
 def replica_state(e: Evidence) -> Iterator[Finding]:
@@ -43,19 +40,6 @@ def schedule(e: Evidence) -> Iterator[Finding]:
         )
 
 
-def site_version(e: Evidence) -> Iterator[Finding]:
-    for name, about in e.sites.items():
-        found = tuple(int(part) for part in about.api_version.split(".")[:2] if part.isdigit())
-        if found and found < OLDEST_API:
-            yield refuse(
-                "VERSION_UNSUPPORTED",
-                name,
-                f"Site {name} is {about.product} with API {about.api_version}; vSphere "
-                f"{'.'.join(map(str, OLDEST_API))} or newer is needed.",
-                "Upgrade it, or reach the VM through a newer vCenter.",
-            )
-
-
 def privileges(e: Evidence) -> Iterator[Finding]:
     for vm, missing in e.missing_privileges.items():
         if missing:
@@ -81,7 +65,6 @@ CHECKS = (
     replica_state,
     replication_running,
     schedule,
-    site_version,
     privileges,
     target_protection,
 )
