@@ -73,8 +73,12 @@ class Making(Steering):
             beat()
             disks = [bytearray(disk.capacity_bytes) for disk in shell.configuration.disks]
             made = self.vm(self.add_vm(shell.name, disks))
+            stores = {one.address: one.datastore for one in shell.placement.disks}
             for disk, wanted in zip(made.disks, shell.configuration.disks, strict=True):
                 disk.address = wanted.address
+                store = stores.get(str(wanted.address), shell.placement.datastore)
+                if store:
+                    disk.file = f"[{store}] {disk.file.partition('] ')[2]}"
             of = shell.configuration
             made.configuration, made.mark, made.folder = of, mark, folder
             made.made_as = (mark, shell.name)

@@ -145,11 +145,12 @@ class DoubleBackend:
 def double() -> DoubleBackend:
     """A fresh double with the two VMs."""
     fake = FakeSite("one")
+    fake.inventory["datastore"].add("second")
     off = fake.add_vm("off", [bytearray(MIB), bytearray(MIB)])
     on = fake.add_vm("on", [bytearray(MIB), bytearray(MIB)], PowerState.ON)
     fake.add_vm("twin")
     fake.add_vm("twin")
-    return DoubleBackend(fake, off, on)
+    return DoubleBackend(fake, off, on, placement=Placement(datastore="ds-one"))
 
 
 def check_rule(backend: str, key: str, holds: bool) -> None:

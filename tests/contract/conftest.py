@@ -66,8 +66,10 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         VsphereSites([handle.connection(SITE, **old)], QUICK) as sites,
     ):
         site = sites.site(SITE)
-        # The older simulator has a host of its own beside the cluster: one must be named.
-        place = Placement(cluster="DC0_C0") if request.param == OLD else Placement()
+        # The older simulator has a host of its own beside the cluster, and two datastores: what
+        # there is more than one of must be named.
+        named = Placement(cluster="DC0_C0", datastore="LocalDS_0")
+        place = named if request.param == OLD else Placement()
         yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle, place)
 
 

@@ -36,5 +36,7 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     (PLAIN, "a snapshot of somebody else can be made"): (
         "the lab's side door knows no VM when its extensions are off"
     ),
+    (PLAIN, "there is a second datastore"): "a world of the lab has one datastore per site",
+    (LAB, "there is a second datastore"): "a world of the lab has one datastore per site",
     (OLD, "a snapshot of somebody else can be made"): "it has no side door",
 }

@@ -250,12 +250,19 @@ def test_every_kind_of_controller(backend: Backend, beats: Beats, kind: str, mod
 
 
 def test_disks_go_where_they_are_told(backend: Backend, beats: Beats) -> None:
-    (store,) = {d.name for d in backend.site.place(backend.placement, NAME).datastores}
+    nowhere = backend.placement.model_copy(update={"datastore": "none"})
+    (missing,) = backend.site.place(nowhere, NAME).missing
+    backend.rule("there is a second datastore", len(missing.candidates) == 2)
+    first, last = missing.candidates[0], missing.candidates[-1]
     where = backend.placement.model_copy(
-        update={"datastore": store, "disks": (DiskPlace(address="scsi0:1", datastore=store),)}
+        update={
+            "datastore": first.rpartition("/")[2],
+            "disks": (DiskPlace(address="scsi0:1", datastore=last.rpartition("/")[2]),),
+        }
     )
     vm = backend.site.create_vm(shell(backend, placement=where), MARK, beats)
-    assert len({disk.file for disk in backend.site.read([vm])[0].disks}) == 2
+    stores = [disk.file.partition("]")[0][1:] for disk in backend.site.read([vm])[0].disks]
+    assert stores == [where.datastore, where.disks[0].datastore]
     lost = where.model_copy(update={"disks": (DiskPlace(address="scsi0:1", datastore="none"),)})
     with pytest.raises(PlacementInvalid, match="none"):
         backend.site.create_vm(shell(backend, placement=lost, name="other"), MARK, beats)

@@ -71,7 +71,7 @@ func run(root, file string) error {
 	}
 	model := simulator.VPX()
 	defer model.Remove()
-	model.Machine = 0
+	model.Machine, model.Datastore = 0, 2
 	if err := model.Create(); err != nil {
 		return fmt.Errorf("create the inventory: %w", err)
 	}

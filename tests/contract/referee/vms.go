@@ -40,7 +40,7 @@ func populate(ctx context.Context, service *simulator.Service, vms []vm) error {
 	if err != nil {
 		return err
 	}
-	store, err := finder.DefaultDatastore(ctx)
+	store, err := finder.Datastore(ctx, "LocalDS_0")
 	if err != nil {
 		return err
 	}
