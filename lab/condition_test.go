@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/tls"
+	"net/http"
 	"testing"
 
 	"github.com/vmware/govmomi/vim25/methods"
@@ -108,5 +110,27 @@ func TestReregisteredAVMHasAnotherReference(t *testing.T) {
 	r.must("POST", "/sites/production/restart", nil)
 	if after := r.peer("production").find("web01"); after == before {
 		t.Fatalf("still %v", after)
+	}
+}
+
+func TestDatastoreFilesAreForThoseWhoAreLoggedIn(t *testing.T) {
+	r := start(t, "tiny")
+	p := r.peer("production")
+	u := *p.URL()
+	u.Path, u.RawQuery = "/folder/web01/web01.vmx", "dcPath=DC0&dsName=ds-production"
+	get := func(client *http.Client) int {
+		res, err := client.Get(u.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = res.Body.Close()
+		return res.StatusCode
+	}
+	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	if got := get(stranger); got != http.StatusUnauthorized {
+		t.Fatalf("a stranger got %d", got)
+	}
+	if got := get(&p.Client.Client.Client); got != http.StatusOK {
+		t.Fatalf("we got %d", got)
 	}
 }

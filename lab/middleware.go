@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vmware/govmomi/simulator"
+	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
 )
 
@@ -150,6 +151,11 @@ func drop(w http.ResponseWriter) {
 
 func (s *site) middleware(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !s.plain && strings.HasPrefix(r.URL.Path, "/folder/") && !s.knows(r) {
+			// The simulator hands out datastore files to anybody.
+			http.Error(w, "log in first", http.StatusUnauthorized)
+			return
+		}
 		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/sdk") {
 			next.ServeHTTP(w, r)
 			return
@@ -174,6 +180,20 @@ func (s *site) middleware(next http.Handler) http.Handler {
 		}
 		s.apply(rule, w, r, next)
 	})
+}
+
+// knows tells whether the request carries the cookie of a session that lives.
+func (s *site) knows(r *http.Request) bool {
+	cookie, err := r.Cookie(soap.SessionCookieName)
+	if err != nil {
+		return false
+	}
+	for _, one := range s.sessions() {
+		if one == strings.Trim(cookie.Value, `"`) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *site) apply(rule *faultRule, w http.ResponseWriter, r *http.Request, next http.Handler) {

@@ -181,6 +181,18 @@ func (s *site) listen(ca *authority, user *url.Userinfo) error {
 }
 
 // expireSessions ends every login, as an idle timeout would.
+// sessions lists the keys of those who are logged in.
+func (s *site) sessions() []string {
+	var keys []string
+	sm := s.ctx.Map.SessionManager()
+	if view, ok := s.ctx.Session.Get(sm.Self).(*simulator.SessionManager); ok {
+		for _, us := range view.SessionList {
+			keys = append(keys, us.Key)
+		}
+	}
+	return keys
+}
+
 func (s *site) expireSessions() int {
 	ctx := s.freshContext()
 	sm := s.ctx.Map.SessionManager()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from failback.contracts.shell import VmShell
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import VmIdentity, VmView
 from failback.contracts.words import ReplicaState
@@ -15,8 +16,9 @@ from failback.errors import OperationUnsupported
 from failback.hypervisor.vsphere.sites import VsphereSite, VsphereSites
 from failback.preflight.checks import check
 from failback.preflight.collect import Ask, collect
+from tests.contract.backends import MIB, Beats
 from tests.contract.conftest import QUICK, SITE
-from tests.helpers.lab import LabHandle
+from tests.helpers.lab import LabHandle, start_lab
 
 
 @pytest.fixture
@@ -134,3 +136,33 @@ def test_a_vcenter_that_restarts(lab: LabHandle, site: VsphereSite, tmp_path: Pa
     before = view(site)
     lab.control.post(f"/sites/{SITE}/restart")
     assert view(site) == before
+
+
+def test_the_boot_entries_of_an_efi_vm_go_to_the_other_site(tmp_path: Path, beats: Beats) -> None:
+    world = {
+        "sites": [
+            {"name": "dr", "vms": [{"name": "web", "disks": [{"size_bytes": MIB}]}]},
+            {"name": "production", "vms": []},
+        ]
+    }
+    with (
+        start_lab(world, tmp_path) as lab,
+        VsphereSites((lab.connection(name) for name in lab.sites), QUICK) as both,
+    ):
+        dr, production = both.site("dr"), both.site("production")
+        of = dr.configuration(dr.find("web")).model_copy(update={"firmware": "efi"})
+        replica = dr.create_vm(VmShell(name="replica", configuration=of), "run-0", beats)
+        entries = bytes(range(256)) * 256
+        dr.write_nvram(replica, entries, "run-0", beats)
+
+        made = production.create_vm(
+            VmShell(name="web", configuration=dr.configuration(replica)), "run-1", beats
+        )
+        production.write_nvram(made, dr.read_nvram(replica), "run-1", beats)
+
+        assert production.read_nvram(made) == entries
+        assert production.read([made])[0].firmware == "efi"
+        assert made.vcenter_uuid != replica.vcenter_uuid
+        # A session that has ended is renewed before the file is asked for.
+        lab.control.post("/sites/production/expire-sessions")
+        assert production.read_nvram(made) == entries
