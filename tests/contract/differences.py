@@ -38,5 +38,6 @@ DIFFERENCES: dict[tuple[str, str], str] = {
     ),
     (PLAIN, "there is a second datastore"): "a world of the lab has one datastore per site",
     (LAB, "there is a second datastore"): "a world of the lab has one datastore per site",
+    (OLD, "a VM can be found by uuid"): "it finds one VM by uuid, but not all of them",
     (OLD, "a snapshot of somebody else can be made"): "it has no side door",
 }

@@ -1,23 +1,27 @@
-"""Custom attributes of VMs: where marks live."""
+"""Custom attributes of VMs: where marks live.
+
+A host without vCenter has no custom attributes; there a mark is an option in the VM's own file.
+"""
 
 from __future__ import annotations
 
 from failback.contracts.vm import VmIdentity
-from failback.errors import OperationUnsupported
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, vim, vmodl
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.jobs import Job, Operation
 from failback.hypervisor.vsphere.properties import read_object
 from failback.hypervisor.vsphere.session import ReplyLost, Session
+from failback.hypervisor.vsphere.tasks import Tasks
 
 
 def get_attribute(session: Session, vm: VmIdentity, name: str, beat: Beat | None = None) -> str:
-    """Value of the attribute; empty when it is unset, undefined or the site has none."""
-    found = read_proven(session, vm, ("customValue",), beat)
+    """Value of the attribute; empty when it is unset or undefined."""
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
-        return ""
+        return _option(session, vm, name, beat)
+    found = read_proven(session, vm, ("customValue",), beat)
     key = _key(session, manager, name, beat)
     if key is None:  # 0 is a key
         return ""
@@ -36,9 +40,8 @@ def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat:
         return
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
-        raise OperationUnsupported(
-            f"Site {session.site} has no custom attributes.", "Connect through a vCenter."
-        )
+        _set_option(session, vm, name, value, beat)
+        return
     try:
         key = _define(session, manager, name, beat)
         session.mutate(manager, "SetField", vm_ref(vm), key, value, beat=beat)
@@ -47,6 +50,23 @@ def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat:
             raise
     except vmodl.MethodFault as fault:
         raise faults.typed(fault, session.site, f"set attribute {name} of {vm}") from fault
+
+
+def _option(session: Session, vm: VmIdentity, name: str, beat: Beat | None) -> str:
+    options = read_proven(session, vm, ("config.extraConfig",), beat).get("config.extraConfig")
+    return next((str(option.value) for option in options or () if option.key == name), "")
+
+
+def _set_option(session: Session, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
+    # An empty value removes the option.
+    spec = vim.vm.ConfigSpec(extraConfig=[vim.option.OptionValue(key=name, value=value)])
+    job = Job(
+        Operation.RECONFIGURE,
+        f"set {name} in the file of",
+        lambda: (vm_ref(vm), "ReconfigVM_Task", (spec,)),
+        lambda: _option(session, vm, name, beat) == value,
+    )
+    Tasks(session).make_true(vm, job, beat)
 
 
 def _define(session: Session, manager: Ref, name: str, beat: Beat) -> int:

@@ -136,6 +136,8 @@ MEANINGS: dict[str, Meaning] = {
     "SnapshotFault": Meaning(OperationFailed, _TASK),
     # Never by itself: what was asked for.
     "InvalidArgument": Meaning(OperationFailed, "Report it with the site's version."),
+    "InvalidProperty": Meaning(OperationUnsupported, "The site's version lacks it."),
+    "InvalidPrivilege": Meaning(OperationUnsupported, "The site's version lacks it."),
     "InvalidDeviceOperation": Meaning(OperationFailed, "A disk with snapshots cannot be changed."),
     "InvalidDeviceSpec": Meaning(OperationFailed, _CONFIG),
     "InvalidVmConfig": Meaning(OperationFailed, _CONFIG),

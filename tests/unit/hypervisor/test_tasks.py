@@ -11,7 +11,7 @@ import pytest
 
 from failback.contracts.vm import VmIdentity
 from failback.errors import FailbackError, LeaseLost, OperationFailed, SiteBusy, VmNotFound
-from failback.hypervisor.vsphere import snapshots
+from failback.hypervisor.vsphere import questions, snapshots
 from failback.hypervisor.vsphere.api import ref, vim, vmodl
 from failback.hypervisor.vsphere.jobs import Job, Operation
 from failback.hypervisor.vsphere.session import ReplyLost, Session
@@ -254,3 +254,73 @@ def test_kinds_of_task_are_known_by_any_spelling(
 
 def test_reply_lost_is_an_ordinary_error_of_the_product() -> None:
     assert issubclass(ReplyLost, FailbackError)
+
+
+def asking(message: str, *labels: str, text: str = "?") -> Any:
+    return SimpleNamespace(
+        id="7",
+        text=text,
+        message=[SimpleNamespace(id=message)] if message else None,
+        choice=SimpleNamespace(
+            choiceInfo=[
+                SimpleNamespace(key=str(key), label=label) for key, label in enumerate(labels)
+            ]
+        ),
+    )
+
+
+def test_a_state_that_follows_later_is_waited_for() -> None:
+    scripted = site()
+    scripted.objects["task-1"] = {"info.state": "success"}
+    scripted.mutations["PowerOnVM_Task"] = lambda: TASK
+    looks = 0
+
+    def running() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks > 3
+
+    job = Job(Operation.POWER_ON, "power on", power_on(scripted).call, running)
+    assert tasks(scripted).make_true(VM, job, beat) is True
+    assert scripted.sent == ["PowerOnVM_Task"]
+
+
+def test_a_question_that_comes_after_the_task_has_ended_is_seen() -> None:
+    scripted = site()
+    scripted.objects["task-1"] = {"info.state": "success"}
+    scripted.mutations["PowerOnVM_Task"] = lambda: TASK
+    scripted.objects["vm-1"]["runtime.question"] = asking("msg.disk.odd", "No", "Yes", text="Odd?")
+    with pytest.raises(OperationFailed, match=r"msg\.disk\.odd.*Odd\?.*0 No, 1 Yes") as caught:
+        tasks(scripted).make_true(VM, power_on(scripted), beat)
+    assert "Answer it" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("question", "ids"),
+    [
+        (asking("msg.uuid.altered", "a"), ("msg.uuid.altered",)),
+        (asking("", "a", text="msg.uuid.altered: Was it moved?"), ("msg.uuid.altered",)),
+        (asking("", "a", text="Was msg.uuid.altered: moved?"), ()),
+        (asking("", "a", text="Moved or copied?"), ()),
+    ],
+)
+def test_a_question_is_known_by_the_id_of_its_message(question: Any, ids: tuple[str, ...]) -> None:
+    assert questions.message_ids(question) == ids
+
+
+@pytest.mark.parametrize(
+    ("labels", "key"),
+    [
+        (("button.uuid.cancel", "button.uuid.movedTheVM", "button.uuid.copiedTheVM"), "1"),
+        (("button.uuid.copiedTheVM", "button.uuid.movedTheVM"), "1"),
+        (("Abbrechen", "Verschoben", "Kopiert"), "1"),
+        # Not the three choices that we know: nobody guesses.
+        (("Kopiert", "Verschoben"), None),
+        (("a", "b", "c", "d"), None),
+    ],
+)
+def test_moved_is_chosen_by_label_or_by_its_known_key(
+    labels: tuple[str, ...], key: str | None
+) -> None:
+    question = asking(questions.UUID_ALTERED, *labels)
+    assert questions.key_of(question, questions.MOVED[questions.UUID_ALTERED]) == key
