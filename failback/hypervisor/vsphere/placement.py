@@ -215,7 +215,10 @@ class _Resolver:
                 in (str(t).rpartition(".")[2] for t in self._child_types(entry))
             ]
             return self._choose("folder", wanted, folders)
-        return center.get("vmFolder") if center is not None else None
+        if center is None:
+            self._miss("folder", "", ())  # several datacenters, and nothing says which
+            return None
+        return center.get("vmFolder")
 
     def _child_types(self, entry: Read) -> Sequence[object]:
         return [getattr(kind, "__name__", kind) for kind in entry.get("childType") or ()]
