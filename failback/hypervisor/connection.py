@@ -41,6 +41,11 @@ class SiteConnection:
                 f"The URL of site {self.name} is {self.url!r}.",
                 "Give it as https://host/sdk.",
             )
+        if any(not 0 < len(label) < 64 for label in parts.hostname.rstrip(".").split(".")):
+            raise SettingsInvalid(
+                f"The host name in the URL of site {self.name} cannot be one: {parts.hostname}.",
+                "Correct its url.",
+            )
         if parts.scheme == "http" and not self.insecure:
             raise SettingsInvalid(
                 f"The URL of site {self.name} is not encrypted.",

@@ -68,7 +68,7 @@ def unreachable(error: Exception, site: str, at: str, doing: str) -> FailbackErr
             "Correct its url; it is mostly https://name/sdk.",
         )
     if isinstance(error, socket.gaierror):
-        what, remedy = f"cannot be found: no such host name{_at(at)}", _URL
+        what, remedy = f"cannot be found: there is no host {at}", _URL
     elif isinstance(error, ConnectionRefusedError):
         what, remedy = f"does not listen{_at(at)}", "Correct the port in its url, or start it."
     elif isinstance(error, ssl.SSLError) and getattr(error, "reason", "") in _NO_TLS:

@@ -131,7 +131,7 @@ def test_every_fault_of_vsphere_becomes_a_sentence() -> None:
     for kind in kinds:
         error = faults.typed(kind(), "production", "power on web01")
         name = kind.__name__.rpartition(".")[2]
-        assert name in error.what or isinstance(error, PrivilegeMissing)
+        assert name in error.what or isinstance(error, (PrivilegeMissing, LoginRefused))
         assert error.evidence["fault"] == name
         assert error.remedy, name
         assert error.audience in (Audience.ADMINISTRATOR, Audience.OPERATOR)
