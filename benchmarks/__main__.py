@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks import crowd, digest, tools
+from benchmarks import crowd, digest, driver, tools
 from benchmarks.images import MIB, Images
 from benchmarks.mover import Job, Order, Outcome, measure
 from benchmarks.table import Row, print_table, ratio_row, rounds
@@ -269,7 +269,10 @@ class Bench:
         yield from digest.rows(folder)
 
 
-SITES: dict[str, Callable[[Path, Callable[[str], None]], Iterator[Row]]] = {"crowd": crowd.rows}
+SITES: dict[str, Callable[[Path, Callable[[str], None]], Iterator[Row]]] = {
+    "crowd": crowd.rows,
+    "driver": driver.rows,
+}
 """Groups that need simulated sites and no images."""
 
 DISKS_GROUPS = (

@@ -9,9 +9,9 @@ from failback.contracts.vm import VmIdentity
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, vim, vmodl
-from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
+from failback.hypervisor.vsphere.inventory import read_proven, read_proven_beside, vm_ref
 from failback.hypervisor.vsphere.jobs import Job, Operation
-from failback.hypervisor.vsphere.properties import read_object
+from failback.hypervisor.vsphere.properties import Read, read_object
 from failback.hypervisor.vsphere.session import ReplyLost, Session
 from failback.hypervisor.vsphere.tasks import Tasks
 
@@ -21,14 +21,7 @@ def get_attribute(session: Session, vm: VmIdentity, name: str, beat: Beat | None
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
         return _option(session, vm, name, beat)
-    found = read_proven(session, vm, ("customValue",), beat)
-    key = _key(session, manager, name, beat)
-    if key is None:  # 0 is a key
-        return ""
-    for value in found.get("customValue") or ():
-        if value.key == key:
-            return str(value.value or "")
-    return ""
+    return _look(session, vm, name, manager, beat)[0]
 
 
 def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
@@ -36,20 +29,33 @@ def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat:
 
     Idempotent because the value is read first and setting it again gives the same value.
     """
-    if get_attribute(session, vm, name, beat) == value:
-        return
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
-        _set_option(session, vm, name, value, beat)
+        if _option(session, vm, name, beat) != value:
+            _set_option(session, vm, name, value, beat)
+        return
+    found, key = _look(session, vm, name, manager, beat)
+    if found == value:
         return
     try:
-        key = _define(session, manager, name, beat)
+        if key is None:  # 0 is a key
+            key = _define(session, manager, name, beat)
         session.mutate(manager, "SetField", vm_ref(vm), key, value, beat=beat)
     except ReplyLost:
-        if get_attribute(session, vm, name, beat) != value:
+        if _look(session, vm, name, manager, beat)[0] != value:
             raise
     except vmodl.MethodFault as fault:
         raise faults.typed(fault, session.site, f"set attribute {name} of {vm}") from fault
+
+
+def _look(
+    session: Session, vm: VmIdentity, name: str, manager: Ref, beat: Beat | None
+) -> tuple[str, int | None]:
+    """Value of the attribute on the VM, and its key at the site; None where it is not defined."""
+    entry, fields = read_proven_beside(session, vm, ("customValue",), {manager: ("field",)}, beat)
+    key = _key_of(fields, name)
+    values = {value.key: str(value.value or "") for value in entry.get("customValue") or ()}
+    return (values.get(key, "") if key is not None else ""), key
 
 
 def _option(session: Session, vm: VmIdentity, name: str, beat: Beat | None) -> str:
@@ -70,9 +76,6 @@ def _set_option(session: Session, vm: VmIdentity, name: str, value: str, beat: B
 
 
 def _define(session: Session, manager: Ref, name: str, beat: Beat) -> int:
-    key = _key(session, manager, name, beat)
-    if key is not None:
-        return key
     try:
         made = session.mutate(
             manager, "AddCustomFieldDef", name, vim.VirtualMachine, None, None, beat=beat
@@ -80,15 +83,19 @@ def _define(session: Session, manager: Ref, name: str, beat: Beat) -> int:
         return int(made.key)
     except (ReplyLost, vim.fault.DuplicateName):
         # Either it was ours, or another run defined it first.
-        key = _key(session, manager, name, beat)
+        key = _key_of(read_object(session, manager, ("field",), beat), name)
         if key is None:
             raise
         return key
 
 
-def _key(session: Session, manager: Ref, name: str, beat: Beat | None) -> int | None:
-    fields = read_object(session, manager, ("field",), beat).get("field") or ()
+def _key_of(fields: Read, name: str) -> int | None:
     kinds = (None, vim.VirtualMachine)
     return next(
-        (int(f.key) for f in fields if f.name == name and f.managedObjectType in kinds), None
+        (
+            int(field.key)
+            for field in fields.get("field") or ()
+            if field.name == name and field.managedObjectType in kinds
+        ),
+        None,
     )

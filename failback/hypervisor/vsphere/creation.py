@@ -6,14 +6,13 @@ the folder: at most one child has the wanted name, and its advanced settings tel
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
 from failback.contracts.placement import Placement
 from failback.contracts.shell import VmShell
 from failback.contracts.vm import VmIdentity
-from failback.errors import FailbackError, NameTaken, OperationUnsupported, SiteBusy, VmChanged
+from failback.errors import FailbackError, NameTaken, SiteBusy, VmChanged
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
@@ -25,8 +24,6 @@ from failback.hypervisor.vsphere.properties import Read, read_object
 from failback.hypervisor.vsphere.session import ReplyLost
 from failback.hypervisor.vsphere.tasks import ROUNDS, Tasks
 from failback.hypervisor.vsphere.views import IDENTITY_PATHS, identity_of
-
-log = logging.getLogger(__name__)
 
 MARK_ATTRIBUTE = "failback.job"
 """Custom attribute with the run that made the VM, for people; programs look at MARK_OPTION too."""
@@ -57,7 +54,7 @@ def create_vm(tasks: Tasks, shell: VmShell, mark: str, beat: Beat) -> VmIdentity
         look,
         beat,
     )
-    _tell_people(tasks, made, mark, beat)
+    set_attribute(tasks.session, made, MARK_ATTRIBUTE, mark, beat)
     return made
 
 
@@ -96,7 +93,7 @@ def register_vm(
         look,
         beat,
     )
-    _tell_people(tasks, made, mark, beat)
+    set_attribute(tasks.session, made, MARK_ATTRIBUTE, mark, beat)
     return made
 
 
@@ -191,14 +188,6 @@ def _entry(tasks: Tasks, vm: Ref | None, beat: Beat) -> Read | None:
 def _mark_of(entry: Read) -> str:
     options = {o.key: o.value for o in entry.get("config.extraConfig") or ()}
     return str(options.get(MARK_OPTION) or "")
-
-
-def _tell_people(tasks: Tasks, vm: VmIdentity, mark: str, beat: Beat) -> None:
-    try:
-        set_attribute(tasks.session, vm, MARK_ATTRIBUTE, mark, beat)
-    except OperationUnsupported as error:
-        # A host without vCenter has no custom attributes; the advanced setting is the mark.
-        log.info("no attribute for the mark", extra={"site": vm.site, "detail": error.what})
 
 
 def _datacenter_of(tasks: Tasks, folder: Ref, beat: Beat) -> Ref:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from failback.contracts.vm import VmIdentity, VmView
@@ -11,7 +11,7 @@ from failback.errors import VmChanged, VmNotFound
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, moref, ref, vmodl
-from failback.hypervisor.vsphere.properties import Read, read_object, read_objects, walk
+from failback.hypervisor.vsphere.properties import Read, read_objects, walk
 from failback.hypervisor.vsphere.session import Session
 from failback.hypervisor.vsphere.views import (
     DATASTORE_PATHS,
@@ -67,14 +67,31 @@ def read(session: Session, vms: Sequence[VmIdentity]) -> list[VmView]:
 
 def read_proven(session: Session, vm: VmIdentity, paths: Sequence[str], beat: Beat | None) -> Read:
     """Read some properties of the VM after proving that it still is this VM."""
+    return read_proven_beside(session, vm, paths, {}, beat)[0]
+
+
+def read_proven_beside(
+    session: Session,
+    vm: VmIdentity,
+    paths: Sequence[str],
+    others: Mapping[Ref, Sequence[str]],
+    beat: Beat | None,
+) -> list[Read]:
+    """The same, and properties of other objects (of other kinds) in the same round trip."""
+    wanted = {vm_ref(vm): ("config.instanceUuid", *paths), **others}
+    kinds = {type(one).__name__.removeprefix("vim."): paths for one, paths in wanted.items()}
     try:
-        entry = read_object(session, vm_ref(vm), ("config.instanceUuid", *paths), beat)
+        # In whatever order the site likes.
+        found = {
+            entry.ref: entry for entry in read_objects(session, list(wanted), kinds, beat=beat)
+        }
     except vmodl.fault.ManagedObjectNotFound as fault:
         raise gone(session, fault, [vm]) from fault
     except vmodl.MethodFault as fault:
         raise faults.typed(fault, session.site, f"read {vm}") from fault
-    prove(session, vm, entry)
-    return entry
+    entries = [found.get(one, Read(one, {})) for one in wanted]
+    prove(session, vm, entries[0])
+    return entries
 
 
 def prove(session: Session, vm: VmIdentity, entry: Read) -> None:

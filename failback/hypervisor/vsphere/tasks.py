@@ -33,7 +33,7 @@ _OPEN = frozenset({"queued", "running"})
 class Polling:
     """How often to look; the clock and the sleep are replaceable."""
 
-    first_s: float = 0.05
+    first_s: float = 0.01
     most_s: float = 2.0
     lost_look_s: float = 3.0
     """How long the trace of a mutation without reply is looked for: it may still be queued."""
