@@ -123,10 +123,12 @@ def _make(
                 return found
             except vmodl.MethodFault as raised:
                 fault = raised
-            if fault is not None:
-                refused = faults.typed(fault, tasks.session.site, doing)
-                if faults.meaning(fault).then is faults.Then.RAISE:
-                    raise refused
+            if fault is None:
+                refused = None
+                break
+            refused = faults.typed(fault, tasks.session.site, doing)
+            if faults.meaning(fault).then is faults.Then.RAISE:
+                raise refused
     if (found := look()) is not None:
         return found
     raise refused or SiteBusy(

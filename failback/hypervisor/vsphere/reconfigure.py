@@ -39,15 +39,17 @@ def grow_disk(
     Idempotent because a disk that is large enough is left alone.
     """
 
-    def device() -> Ref:
-        found = read_proven(tasks.session, vm, ("config.hardware.device",), beat)
+    def look() -> tuple[Ref, str | None]:
+        found = read_proven(
+            tasks.session, vm, ("config.hardware.device", "config.changeVersion"), beat
+        )
         disk = device_of(found.get("config.hardware.device") or (), disk_key)
         if not isinstance(disk, vim.vm.device.VirtualDisk):
             raise VmChanged(f"{vm} has no disk {disk_key} any more.", "Plan the failback anew.")
-        return disk
+        return disk, found.get("config.changeVersion")
 
     def grow() -> tuple[Ref, str, tuple[object, ...]]:
-        disk = device()
+        disk, version = look()
         if getattr(disk.backing, "parent", None) is not None:
             raise OperationFailed(
                 f"Disk {disk_key} of {vm} cannot grow while the VM has snapshots.",
@@ -56,13 +58,14 @@ def grow_disk(
         kib = -(-capacity_bytes_wanted // KIB)
         disk.capacityInKB, disk.capacityInBytes = kib, kib * KIB
         edit = vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)
-        return _change(tasks, vm, beat, vim.vm.ConfigSpec(deviceChange=[edit]))
+        spec = vim.vm.ConfigSpec(deviceChange=[edit], changeVersion=version)
+        return vm_ref(vm), "ReconfigVM_Task", (spec,)
 
     job = Job(
         Operation.RECONFIGURE,
         f"grow disk {disk_key} of",
         grow,
-        lambda: capacity_bytes(device()) >= capacity_bytes_wanted,
+        lambda: capacity_bytes(look()[0]) >= capacity_bytes_wanted,
     )
     tasks.make_true(vm, job, beat)
 

@@ -77,7 +77,7 @@ class Tasks:
             found = read_objects(
                 self.session,
                 [folder],
-                {"Task": _INFO},
+                {"Task": ("info.state", "info.descriptionId", "info.name")},
                 (walk("Folder", "recentTask"),),
                 beat,
             )
