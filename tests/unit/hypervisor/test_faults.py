@@ -22,7 +22,7 @@ from failback.errors import (
 )
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import ref, vim, vmodl
-from tests.unit.hypervisor.fault_classes import all_faults, declared_faults
+from tests.unit.hypervisor.declared import all_faults, declared_faults
 
 
 @pytest.mark.parametrize("name", sorted(faults.MEANINGS))

@@ -1,4 +1,4 @@
-"""vSphere's own lists: every class of fault, and which of them each method declares."""
+"""vSphere's own lists: every class of fault, and what each method declares."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def declared_faults() -> dict[str, list[type[BaseException]]]:
             if method[1] in texts and method[6]:
                 found.setdefault(method[1], []).extend(_kind(name) for name in method[6])
     return found
+
+
+@cache
+def needed_privileges() -> dict[str, str]:
+    """Privilege that each method needs which the driver calls, where it declares one."""
+    texts = _texts()
+    return {
+        method[1]: str(method[5])
+        for managed in _SUPPORT._managedDefMap.values()
+        for method in managed[5] or ()
+        if method[1] in texts and method[5]
+    }
 
 
 def _texts() -> set[str]:
