@@ -21,6 +21,8 @@ from typing import Any
 import pytest
 import trustme
 
+from failback.contracts.placement import NetworkMap, Placement
+from failback.contracts.shell import VmShell
 from failback.errors import FailbackError
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.vsphere.sites import VsphereSite, VsphereSites
@@ -148,6 +150,15 @@ def _path(desk: Desk) -> SiteConnection:
     return desk.connection(url=url.removesuffix("/sdk") + "/vcenter")
 
 
+PLACES = {
+    "wrong cluster": Placement(cluster="Cluster 7"),
+    "wrong host": Placement(host="esx9.example"),
+    "wrong folder": Placement(folder="/DC0/vm/prodution"),
+    "wrong datastore": Placement(datastore="ds-dr"),
+    "wrong network": Placement(networks=(NetworkMap(replica="VM Network", target="VLAN 7"),)),
+    "name that is taken": Placement(),
+}
+
 CASES: dict[str, Case] = {
     "self-signed certificate": lambda d: d.served(trustme.CA()),
     "certificate of an unknown authority": lambda d: d.served(trustme.CA().issue_cert("127.0.0.1")),
@@ -182,12 +193,21 @@ CASES: dict[str, Case] = {
     "wrong inventory_root": lambda d: d.connection(inventory_root="/DC0/vm/prodution"),
     "a privilege is missing": lambda d: d.connection(),
     "release too old": _old,
+    **{case: lambda d: d.connection() for case in PLACES},
 }
 
 
-def use(site: VsphereSite, desk: Desk) -> None:
-    """Ask the site who it is, then have it do something that the account may not do."""
+def use(site: VsphereSite, desk: Desk, case: str) -> None:
+    """Ask the site who it is, then have it do something that the account may not do, or make a VM
+    where that cannot be."""
     site.ping()
+    if case in PLACES:
+        shell = VmShell(
+            name="off" if case == "name that is taken" else "web01",
+            configuration=site.configuration(site.find("off")),
+            placement=PLACES[case],
+        )
+        site.create_vm(shell, "run", Beats())
     deny = f"/sites/{SITE}/deny"
     desk.lab.control.post(deny, privileges=["VirtualMachine.State.CreateSnapshot"])
     desk.stack.callback(lambda: desk.lab.control.post(deny, privileges=[]))
@@ -203,7 +223,7 @@ def sentence(case: str, desk: Desk) -> str:
     else:
         with VsphereSites([connection], QUICK) as sites:
             with pytest.raises(FailbackError) as caught:
-                use(sites.site(SITE), desk)
+                use(sites.site(SITE), desk, case)
             error = caught.value
     text = str(error)
     for pattern, instead in (
