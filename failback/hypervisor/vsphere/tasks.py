@@ -73,23 +73,23 @@ class Tasks:
 
     def open_on_folder(self, folder: Ref, operation: Operation, beat: Beat) -> list[Ref]:
         """Running and queued tasks of a kind on a folder: those that make VMs in it."""
-        try:
-            found = read_objects(
-                self.session,
-                [folder],
-                {"Task": ("info.state", "info.descriptionId", "info.name")},
-                (walk("Folder", "recentTask"),),
-                beat,
-            )
-        except vmodl.fault.ManagedObjectNotFound as fault:
-            if isinstance(fault.obj, vim.Task):
-                return []  # purged while the list was read
-            raise
-        return [
-            entry.ref
-            for entry in found
-            if entry.get("info.state") in _OPEN and operation.fits(entry)
-        ]
+        select = (walk("Folder", "recentTask"),)
+        for attempt in range(ROUNDS):
+            try:
+                # A busy folder lists hundreds of tasks that are over: only the others are read.
+                states = read_objects(
+                    self.session, [folder], {"Task": ("info.state",)}, select, beat
+                )
+                found = [entry.ref for entry in states if entry.get("info.state") in _OPEN]
+                if not found:
+                    return []
+                read = read_objects(self.session, found, {"Task": _INFO}, beat=beat)
+                return [entry.ref for entry in read if operation.fits(entry)]
+            except vmodl.fault.ManagedObjectNotFound as fault:
+                # Purged while the list was read: it is over, the others may not be.
+                if not isinstance(fault.obj, vim.Task) or attempt + 1 == ROUNDS:
+                    raise
+        raise AssertionError("unreachable")
 
     def recent(self, vm: VmIdentity, beat: Beat) -> list[Read]:
         """The site's recent tasks on the VM, finished ones included."""
