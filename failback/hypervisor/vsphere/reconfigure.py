@@ -17,16 +17,24 @@ def set_change_tracking(tasks: Tasks, vm: VmIdentity, enabled: bool, beat: Beat)
 
     Idempotent because the current setting is read first and the change names the version it saw.
     """
-    paths = ("config.changeTrackingEnabled", "capability.changeTrackingSupported")
-    if enabled and not read_proven(tasks.session, vm, paths, beat).get(paths[1]):
-        raise OperationUnsupported(
-            f"{vm} cannot track changes.", "Its hardware version must be 7 or newer."
-        )
+    setting = ("config.changeTrackingEnabled",)
+
+    def change() -> tuple[Ref, str, tuple[object, ...]]:
+        paths = ("config.changeVersion", "capability.changeTrackingSupported")
+        found = read_proven(tasks.session, vm, paths, beat)
+        if enabled and not found.get(paths[1]):
+            raise OperationUnsupported(
+                f"{vm} cannot track changes.", "Its hardware version must be 7 or newer."
+            )
+        # The site refuses with ConcurrentAccess when somebody else has changed the VM meanwhile.
+        spec = vim.vm.ConfigSpec(changeTrackingEnabled=enabled, changeVersion=found.get(paths[0]))
+        return vm_ref(vm), "ReconfigVM_Task", (spec,)
+
     job = Job(
         Operation.RECONFIGURE,
         f"switch change tracking {'on' if enabled else 'off'} for",
-        lambda: _change(tasks, vm, beat, vim.vm.ConfigSpec(changeTrackingEnabled=enabled)),
-        lambda: bool(read_proven(tasks.session, vm, paths, beat).get(paths[0])) is enabled,
+        change,
+        lambda: bool(read_proven(tasks.session, vm, setting, beat).get(setting[0])) is enabled,
     )
     return tasks.make_true(vm, job, beat)
 
@@ -68,12 +76,3 @@ def grow_disk(
         lambda: capacity_bytes(look()[0]) >= capacity_bytes_wanted,
     )
     tasks.make_true(vm, job, beat)
-
-
-def _change(
-    tasks: Tasks, vm: VmIdentity, beat: Beat, spec: Ref
-) -> tuple[Ref, str, tuple[object, ...]]:
-    # The site refuses with ConcurrentAccess when somebody else has changed the VM meanwhile.
-    version = read_proven(tasks.session, vm, ("config.changeVersion",), beat)
-    spec.changeVersion = version.get("config.changeVersion")
-    return vm_ref(vm), "ReconfigVM_Task", (spec,)
