@@ -34,6 +34,7 @@ from failback.disks.supervisor import boot_id
 from failback.disks.throttle import Throttle
 from failback.disks.tls import TlsFiles
 from failback.hypervisor.ports import Sites
+from failback.hypervisor.vsphere.keeping import Keeper
 from failback.hypervisor.vsphere.sites import VsphereSites
 from failback.settings import Settings
 from failback.settings_disks import MoverSettings
@@ -96,12 +97,14 @@ def build(settings: Settings) -> Activities:
         ledger_retention=settings.ledger_retention,
     )
 
+    keeper = Keeper([sites.site(name) for name in settings.sites])
     services = [serve_disks(settings.sites[name].mover, access[name]) for name in settings.sites]
 
     def close() -> None:
         for service in services:
             if service is not None:
                 service.close()
+        keeper.close()
         sites.close()
         catalog.close()
 

@@ -56,7 +56,7 @@ class FakeSite(Making):
 
     def keep_alive(self) -> bool:
         with self.call("keep_alive"):
-            return False
+            return True
 
     def find_again(self, vm: VmIdentity) -> VmIdentity:
         with self.call("find_again"):

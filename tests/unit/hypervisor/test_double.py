@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -10,6 +12,7 @@ from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import OperationFailed, SettingsInvalid, SiteBusy, SiteUnreachable, VmAmbiguous
 from failback.hypervisor.testing import FakeSite, FakeSites
+from failback.hypervisor.vsphere.keeping import Keeper
 
 MIB = 1 << 20
 
@@ -36,6 +39,18 @@ def test_the_nth_call_fails_as_often_as_told(site: FakeSite, vm: VmIdentity) -> 
             site.read([vm])
     site.read([vm])
     assert site.calls.count("read") == 4
+
+
+def test_idle_sessions_are_kept_also_after_trouble() -> None:
+    site = FakeSite("dr")
+    site.fail("keep_alive", SiteUnreachable("The wire was cut."))
+    keeper = Keeper([site], every_s=0.001)
+    deadline = time.monotonic() + 60
+    while site.calls.count("keep_alive") < 3:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    keeper.close()
+    assert "keeper" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_applied_means_that_only_the_reply_is_lost(site: FakeSite, vm: VmIdentity) -> None:
