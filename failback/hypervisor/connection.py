@@ -49,7 +49,7 @@ class SiteConnection:
         if parts.scheme == "http" and not self.insecure:
             raise SettingsInvalid(
                 f"The URL of site {self.name} is not encrypted.",
-                "Use https, or set insecure for a practice site.",
+                "Use https, or set tls.insecure for a practice site.",
             )
         if parts.username or parts.password:
             raise SettingsInvalid(

@@ -31,7 +31,7 @@ def tls_context(connection: SiteConnection) -> ssl.SSLContext:
         raise SettingsInvalid(
             f"The certificate authority file of site {connection.name} cannot be used: {ca_file} "
             f"({type(error).__name__}).",
-            "Correct ca_file; it holds certificates in PEM form.",
+            "Correct tls.ca_file; it holds certificates in PEM form.",
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if connection.thumbprint_sha256 or connection.insecure:

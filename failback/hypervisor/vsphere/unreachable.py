@@ -31,7 +31,7 @@ _CERTIFICATE = {
     10: ("has expired", "Renew it at the site, or set thumbprint_sha256 to its thumbprint."),
     18: (
         "is self-signed",
-        "Set ca_file to the certificate itself, or thumbprint_sha256 to its thumbprint.",
+        "Set tls.ca_file to the certificate itself, or tls.thumbprint_sha256 to its thumbprint.",
     ),
     62: ("is for another host name", "Write the name it is made for in the site's url."),
     64: ("is for another address", "Write the name it is made for in the site's url."),
@@ -39,7 +39,7 @@ _CERTIFICATE = {
 """By OpenSSL's code of the verification: what is wrong, what to do."""
 _SIGNER = (
     "is signed by an authority that is not trusted",
-    "Set ca_file to the authority that signed it, or thumbprint_sha256 to its thumbprint.",
+    "Set tls.ca_file to the authority that signed it, or tls.thumbprint_sha256 to its thumbprint.",
 )
 
 
@@ -49,7 +49,7 @@ def untrusted(error: ssl.SSLCertVerificationError, site: str, at: str) -> Certif
         return CertificateUntrusted(
             f"The certificate of site {site}{_at(at)} is not the pinned one: "
             f"its thumbprint is {error.shown}.",
-            "If the site's certificate was renewed on purpose, set thumbprint_sha256 anew.",
+            "If the site's certificate was renewed on purpose, set tls.thumbprint_sha256 anew.",
             thumbprint=error.shown,
         )
     what, remedy = _CERTIFICATE.get(getattr(error, "verify_code", 0), _SIGNER)
