@@ -34,6 +34,7 @@ const username = "referee@failback.local"
 type world struct {
 	Sites []struct {
 		Name string `json:"name"`
+		Host bool   `json:"host"` // an ESXi host without a vCenter
 		VMs  []vm   `json:"vms"`
 	} `json:"sites"`
 }
@@ -70,6 +71,9 @@ func run(root, file string) error {
 		return err
 	}
 	model := simulator.VPX()
+	if w.Sites[0].Host {
+		model = simulator.ESX()
+	}
 	defer model.Remove()
 	model.Machine, model.Datastore = 0, 2
 	if err := model.Create(); err != nil {
