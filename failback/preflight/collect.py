@@ -1,6 +1,6 @@
 """Reading the evidence: one pass per site, however many replicas are asked about.
 
-Round trips per vCenter: one for all VMs, one for the privileges on the replicas, one on the
+Round trips per vCenter: one for all VMs, one for the privileges on replicas, one for those on
 targets; two more only where free space is tight (refresh each such datastore, read again).
 """
 
