@@ -241,7 +241,7 @@ def _from_fault(fault: BaseException, site: str, doing: str) -> FailbackError:
     said = text(fault)
     what = f"Site {site} could not {doing}: {name}{f' ({said})' if said else ''}."
     if name == "InvalidLogin":
-        what = f"Site {site} could not {doing}: it does not accept this user name and password."
+        what = f"Site {site} did not let us {doing}: user name or password is wrong."
     if found.error is PrivilegeMissing and privilege:
         what = f"The account may not {doing} at site {site}: it lacks {privilege}"
         what += f" on {on}." if on else "."

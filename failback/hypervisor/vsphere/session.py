@@ -232,7 +232,7 @@ class Session:
         ) as error:
             if stub is not None:
                 stub.close()
-            doing = f"log in {self.connection.username}"
+            doing = f"log in as {self.connection.username}"
             raise faults.typed(error, self.site, doing, self.at) from error
         except FailbackError:
             if stub is not None:
