@@ -67,7 +67,11 @@ def unreachable(error: Exception, site: str, at: str, doing: str) -> FailbackErr
             f"What answers for site {site}{_at(at)} is no vCenter or ESXi host: {error}.",
             "Correct its url; it is mostly https://name/sdk.",
         )
-    if isinstance(error, socket.gaierror):
+    if isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN:
+        # No answer is not the answer that there is no such name.
+        what = f"cannot be looked up: no name server answers about {at}"
+        remedy = "Check the name server and the way to it; a run tries again by itself."
+    elif isinstance(error, socket.gaierror):
         what, remedy = f"cannot be found: there is no host {at}", _URL
     elif isinstance(error, ConnectionRefusedError):
         what, remedy = f"does not listen{_at(at)}", "Correct the port in its url, or start it."
