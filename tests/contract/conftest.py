@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -47,22 +49,56 @@ def beats() -> Beats:
     return Beats()
 
 
+class Starting:
+    """Sites of the same world, each used once; the next one starts while a test runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._numbers = itertools.count()
+        self._pool = ThreadPoolExecutor(2)
+        self._next: dict[str, Future[LabHandle]] = {}
+
+    def take(self, name: str) -> LabHandle:
+        """One that nobody has used; the caller ends it."""
+        ready = self._next.pop(name, None) or self._pool.submit(self._start, name)
+        self._next[name] = self._pool.submit(self._start, name)
+        return ready.result()
+
+    def close(self) -> None:
+        for started in self._next.values():
+            started.result().stop()
+        self._pool.shutdown()
+
+    def _start(self, name: str) -> LabHandle:
+        folder = self._folder / str(next(self._numbers))
+        if name == OLD:
+            return start_referee(WORLD, folder)
+        return start_lab(WORLD, folder, *(["--plain"] if name == PLAIN else []))
+
+
+@pytest.fixture(scope="session")
+def starting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starting]:
+    made = Starting(tmp_path_factory.mktemp("sites"))
+    yield made
+    made.close()
+
+
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[LabHandle]:
+def lab(starting: Starting) -> Iterator[LabHandle]:
     """A lab with its extensions, one site, two VMs."""
-    with start_lab(WORLD, tmp_path) as handle:
+    with starting.take(LAB) as handle:
         yield handle
 
 
 @pytest.fixture(params=[LAB, PLAIN, OLD, DOUBLE])
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, starting: Starting) -> Iterator[Backend]:
     if request.param == DOUBLE:
         yield double()
         return
     # A stock simulator calls itself older than it is.
     old: dict[str, Any] = {"oldest_api": (6, 5)} if request.param == OLD else {}
     with (
-        _start(request.param, tmp_path) as handle,
+        starting.take(request.param) as handle,
         VsphereSites([handle.connection(SITE, **old)], QUICK) as sites,
     ):
         site = sites.site(SITE)
@@ -71,9 +107,3 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]
         named = Placement(cluster="DC0_C0", datastore="LocalDS_0")
         place = named if request.param == OLD else Placement()
         yield LabBackend(request.param, site, site.find("off"), site.find("on"), handle, place)
-
-
-def _start(name: str, folder: Path) -> LabHandle:
-    if name == OLD:
-        return start_referee(WORLD, folder)
-    return start_lab(WORLD, folder, *(["--plain"] if name == PLAIN else []))
