@@ -50,6 +50,9 @@ OPTIONS = frozenset(
 old VM (`sched.swap.derivedName`, `ethernet0.pciSlotNumber`, `uuid.*`, `migrate.*`): copying them
 would tie the new VM to the old one."""
 
+_COPIED_NICS = frozenset(NIC_KINDS) - {"sriov"}
+"""A card that is a function of a physical one stands for hardware of its host."""
+
 _PATHS = (
     "config.guestId",
     "config.version",
@@ -144,6 +147,11 @@ def _device_changes(shell: VmShell, place: Place) -> Iterator[Any]:
         device.controllerKey = keys[address.controller, address.bus]
         yield _add(device, fileOperation="create", profile=_profile(shell))
     for number, nic in enumerate(shell.configuration.nics):
+        if nic.kind not in _COPIED_NICS:
+            raise OperationUnsupported(
+                f"Network card {nic.key} is of a kind that cannot be made anew: {nic.kind}.",
+                "Give the replica a vmxnet3 card in its place.",
+            )
         device = NIC_KINDS[nic.kind](
             key=-5000 - number,
             backing=place.network(nic.network).backing(),

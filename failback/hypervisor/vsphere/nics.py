@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from failback.contracts.vm import Nic, VmIdentity
-from failback.errors import PlacementInvalid, VmChanged
+from failback.errors import OperationFailed, PlacementInvalid, VmChanged
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere.api import Ref, moref, vim
 from failback.hypervisor.vsphere.devices import NIC_KINDS, device_of, nic_kind, nics_of
@@ -88,7 +88,13 @@ def set_nics(tasks: Tasks, vm: VmIdentity, nics: Sequence[Nic], beat: Beat) -> N
     def look() -> tuple[Read, dict[str, Network], tuple[Nic, ...]]:
         session = tasks.session
         found = read_proven(session, vm, ("config.hardware.device", "runtime.host"), beat)
-        host = read_object(session, found.get("runtime.host"), ("network",), beat)
+        at = found.get("runtime.host")
+        if at is None:
+            raise OperationFailed(
+                f"{vm} is on no host now, so its networks cannot be read.",
+                "Bring its host back, then retry.",
+            )
+        host = read_object(session, at, ("network",), beat)
         here = read_networks(session, host.get("network") or (), beat)
         now = nics_of(found.get("config.hardware.device") or (), names_of(here))
         return found, {n.name: n for n in here}, now

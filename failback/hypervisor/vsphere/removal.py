@@ -76,7 +76,9 @@ def rename_vm(tasks: Tasks, vm: VmIdentity, name: str, folder: str, beat: Beat) 
         tasks.make_true(vm, move, beat)
     index = tasks.session.login(beat).content.searchIndex
     parent = read_proven(tasks.session, vm, ("parent",), beat).get("parent")
-    bearer = tasks.session.read(index, "FindChild", parent, escaped(name), beat=beat)
+    bearer = None
+    if parent is not None:  # the members of a vApp have no folder
+        bearer = tasks.session.read(index, "FindChild", parent, escaped(name), beat=beat)
     if bearer is not None and moref(bearer) != vm.moref:
         raise NameTaken(
             f"{vm} cannot be named {name}: {moref(bearer)} in the same folder bears that name.",

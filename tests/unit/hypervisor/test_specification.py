@@ -16,7 +16,7 @@ from failback.contracts.shell import (
     VmShell,
 )
 from failback.contracts.vm import DiskAddress, Nic
-from failback.errors import PlacementInvalid
+from failback.errors import OperationUnsupported, PlacementInvalid
 from failback.hypervisor.vsphere.api import ref
 from failback.hypervisor.vsphere.configuration import instance_uuid, specification
 from failback.hypervisor.vsphere.nics import Network
@@ -179,3 +179,10 @@ def test_a_network_that_is_nowhere_is_named_with_what_there_is() -> None:
     )
     with pytest.raises(PlacementInvalid, match=r"no network gone .* LAN, VLAN 7"):
         specification(shell, PLACE, MARK)
+
+
+@pytest.mark.parametrize("kind", ["sriov", "unknown"])
+def test_a_card_that_stands_for_hardware_is_not_copied(kind: str) -> None:
+    of = OF.model_copy(update={"nics": (Nic(key=4002, kind=kind, network="LAN"),)})
+    with pytest.raises(OperationUnsupported, match=f"card 4002 .* made anew: {kind}"):
+        specification(VmShell(name="x", configuration=of), PLACE, MARK)
