@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 from activities.disks import Disks
 from activities.edge import Attempt
+from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CheckDrift,
@@ -212,11 +213,6 @@ def require_untouched(sites: Sites, guard: TargetGuard, *, doubt_is_fatal: bool)
             "Send undo and start again.",
         )
     return look
-
-
-def claim_of(vm: VmIdentity) -> str:
-    """Name of the claim on a VM: the identity, never the name or the moref alone."""
-    return f"vm:{vm.site}:{vm.vcenter_uuid}:{vm.moref}"
 
 
 def refused(*reasons: tuple[str, str, FailbackError]) -> PreflightResult:

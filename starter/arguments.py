@@ -71,6 +71,15 @@ def _add_replica(commands: Any, common: argparse.ArgumentParser) -> None:
         help="the failover has happened: the replica runs (state FAILOVER instead of READY)",
     )
     add.set_defaults(command="starter.enrolling:add")
+    again = actions.add_parser(
+        "find-again",
+        parents=[common],
+        help="look both VMs up anew, after they were registered again",
+        description="Look both VMs up by their UUIDs and paths: one that was taken out of the "
+        "inventory and registered again has another reference.",
+    )
+    again.add_argument("key", metavar="KEY")
+    again.set_defaults(command="starter.enrolling:find_again")
     show = actions.add_parser("show", parents=[common], help="one VM replica in detail")
     show.add_argument("key", metavar="KEY")
     show.set_defaults(command="starter.replicas:show")

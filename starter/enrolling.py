@@ -1,4 +1,4 @@
-"""`failback replica add`: looks both VMs up at their sites and enters them in the catalog."""
+"""`failback replica add|find-again`: looks both VMs up at their sites and enters them."""
 
 from __future__ import annotations
 
@@ -36,20 +36,41 @@ def add(args: argparse.Namespace, shell: Shell) -> int:
     return 0
 
 
+def find_again(args: argparse.Namespace, shell: Shell) -> int:
+    """`failback replica find-again KEY`."""
+    key = checked_key(args.key)
+    configured = settings(shell, args.settings)
+    with catalog(configured) as opened:
+        record = opened.get_replica(key)
+        known = (record.replica, record.source)
+        with _sites(configured, {vm.site for vm in known}) as sites:
+            found = [sites.site(vm.site).find_again(vm) for vm in known]
+        for old, new in zip(known, found, strict=True):
+            opened.move_vm(old, new)
+        record = opened.get_replica(key)
+    shell.give(record_json(record))
+    for old, new in zip(known, found, strict=True):
+        told = "as it was" if old == new else f"recorded as {old} before"
+        shell.say(f"{new}, {new.path}: {told}.")
+    return 0
+
+
 def find_both(
     configured: Settings, replica: tuple[str, str], source: tuple[str, str]
 ) -> tuple[VmIdentity, VmIdentity]:
     """Both VMs, each found exactly once: SiteError, VmNotFound, VmAmbiguous, SettingsInvalid."""
-    names = {replica[0], source[0]}
+    with _sites(configured, {replica[0], source[0]}) as sites:
+        return _find(sites, replica), _find(sites, source)
+
+
+def _sites(configured: Settings, names: set[str]) -> VsphereSites:
     for name in sorted(names - set(configured.sites)):
         raise SettingsInvalid(
             f"The settings have no site {name}.",
             f"Known sites: {', '.join(sorted(configured.sites)) or 'none'}.",
         )
     # Only the sites that are asked: another one may be down, or its password file unreadable.
-    connections = [configured.sites[name].connection(name) for name in sorted(names)]
-    with VsphereSites(connections) as sites:
-        return _find(sites, replica), _find(sites, source)
+    return VsphereSites(configured.sites[name].connection(name) for name in sorted(names))
 
 
 def _find(sites: Sites, place: tuple[str, str]) -> VmIdentity:

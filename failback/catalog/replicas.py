@@ -10,6 +10,7 @@ from sqlmodel import Session, col, select
 
 from failback.catalog.records import ReplicaRecord, RestorePoint
 from failback.catalog.tables import (
+    ClaimRow,
     ReplicaRow,
     RestorePointRow,
     RunRow,
@@ -24,6 +25,11 @@ KEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 HELD_STATES = (ReplicaState.READY_TO_SWITCH, ReplicaState.FAILBACK)
 """States that belong to the run that set them."""
+
+
+def claim_of(vm: VmIdentity) -> str:
+    """Name of the claim on a VM: the identity, never the name or the moref alone."""
+    return f"vm:{vm.site}:{vm.vcenter_uuid}:{vm.moref}"
 
 
 def vm_row(session: Session, vm: VmIdentity) -> VmRow:
@@ -154,6 +160,34 @@ def add(
             "Choose another key.",
         )
     return record(session, row)
+
+
+def move_vm(session: Session, old: VmIdentity, new: VmIdentity) -> None:
+    """The VM `old` is `new` now: the same VM under another reference.
+
+    Idempotent because a VM that is recorded as the new one already is left alone.
+    """
+    place = VmRow.site == old.site, VmRow.vcenter_uuid == old.vcenter_uuid
+    row = session.exec(select(VmRow).where(*place, VmRow.moref == old.moref)).one_or_none()
+    if row is None or old.moref == new.moref:
+        vm_row(session, new)
+        return
+    claim = session.get(ClaimRow, claim_of(old))
+    if claim is not None:
+        raise StateConflict(
+            f"Run {claim.run_id} holds {old}, so it keeps its reference until that run has ended.",
+            "Commit or undo that run first.",
+        )
+    bearer = session.exec(select(VmRow).where(*place, VmRow.moref == new.moref)).one_or_none()
+    if bearer is not None:
+        raise StateConflict(
+            f"{new} is in the catalog already, as another VM ({bearer.name}).",
+            "Find out which VM is which: `failback replica list`.",
+        )
+    for field, value in new.model_dump().items():
+        setattr(row, field, value)
+    session.add(row)
+    session.flush()
 
 
 def change(row: ReplicaRow, state: ReplicaState, held_by: str | None, now: datetime) -> None:

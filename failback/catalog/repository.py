@@ -68,6 +68,10 @@ class Catalog:
         """Add a replica; the same again is success and leaves its state; else StateConflict."""
         return self._write(replicas.add, key, replica, source, state, self._now())
 
+    def move_vm(self, old: VmIdentity, new: VmIdentity) -> None:
+        """The same VM has another reference now; StateConflict while a run holds it."""
+        self._write(replicas.move_vm, old, new)
+
     def mark_failover(self, key: str) -> ReplicaRecord:
         """READY to FAILOVER; FAILOVER already is success; ReplicaUnknown, StateConflict."""
         return self._write(replicas.mark_failover, key, self._now())

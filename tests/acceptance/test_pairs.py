@@ -60,3 +60,23 @@ def test_disks_with_other_names_are_refused_until_accepted(stage: Stage) -> None
     assert scene.start(accept_pair=("scsi0:1",)).accepted
     scene.until(Phase.AWAITING_DECISION)
     scene.committed(scene.commit())
+
+
+def test_a_target_that_was_registered_again_is_found_again(stage: Stage) -> None:
+    scene = stage(world(4 * MIB))
+    scene.stack.worker()
+    site, name = SOURCE
+    scene.lab.post(f"/sites/{site}/vms/{name}/reregister")
+
+    refused = scene.start()
+    assert [finding.code for finding in refused.findings] == ["VM_NOT_FOUND"]
+    assert "failback replica find-again" in refused.findings[0].remedy
+    old = scene.detail().replica.source
+    for told in (f"recorded as {old} before", "as it was"):
+        done = scene.stack.cli("replica", "find-again", scene.key)
+        assert (done.returncode, told in done.stdout) == (0, True), done.stdout + done.stderr
+    assert scene.detail().replica.source.moref != old.moref
+
+    assert scene.start().accepted
+    scene.until(Phase.AWAITING_DECISION)
+    scene.committed(scene.commit())

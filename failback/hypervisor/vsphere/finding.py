@@ -73,7 +73,7 @@ def find_again(session: Session, vm: VmIdentity) -> VmIdentity:
     if any(one.instance_uuid == vm.instance_uuid for one in found.values()):
         raise VmChanged(
             f"The instance UUID of {vm} belongs to another VM of site {session.site} by now.",
-            "Find out which VM it is, and register it anew in the catalog.",
+            "Find out which VM is which; what the catalog means must have its own UUID back.",
         )
     raise VmNotFound(
         f"{vm} is not in the inventory of site {session.site}, under any moref.",

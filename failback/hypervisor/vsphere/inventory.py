@@ -101,7 +101,7 @@ def prove(session: Session, vm: VmIdentity, entry: Read) -> None:
     if uuid is not None and uuid != vm.instance_uuid:
         raise VmChanged(
             f"{vm} is now another VM: its instance UUID is {uuid}, not {vm.instance_uuid}.",
-            "Register the VM anew in the catalog.",
+            "If it was registered again: `failback replica find-again KEY`.",
             expected=vm.instance_uuid,
             found=str(uuid),
         )
@@ -111,7 +111,7 @@ def prove(session: Session, vm: VmIdentity, entry: Read) -> None:
     if here != vm.vcenter_uuid and not named:
         raise VmChanged(
             f"Site {session.site} is another vCenter ({here}) than the one {vm} was found in.",
-            "Correct the site's url, or register the VM anew in the catalog.",
+            "Correct the site's url, or give the new vCenter a site name of its own.",
             expected=vm.vcenter_uuid,
             found=here,
         )
@@ -173,5 +173,5 @@ def refresh_datastores(session: Session, datastores: Sequence[str]) -> None:
 def _not_found(session: Session, vm: VmIdentity) -> VmNotFound:
     return VmNotFound(
         f"{vm} is not in the inventory of site {session.site} any more.",
-        "Find it again and register it anew in the catalog.",
+        "If it was registered again: `failback replica find-again KEY`.",
     )

@@ -42,6 +42,30 @@ def test_a_renamed_vm_is_the_same_vm(catalog: Catalog) -> None:
     assert catalog.get_replica("web").replica == renamed
 
 
+def test_a_vm_that_was_registered_again_keeps_its_replica(catalog: Catalog) -> None:
+    add(catalog, "web")
+    old = catalog.get_replica("web").source
+    new = old.model_copy(update={"moref": "vm-99", "path": "[ds] elsewhere/web.vmx"})
+
+    for _ in range(2):
+        catalog.move_vm(old, new)
+        found = catalog.get_replica("web")
+        assert (found.source, found.state) == (new, FAILOVER)
+    add(catalog, "db")
+    with pytest.raises(StateConflict, match="in the catalog already"):
+        catalog.move_vm(new, catalog.get_replica("db").source)
+
+
+def test_a_vm_that_a_run_holds_keeps_its_reference(catalog: Catalog) -> None:
+    add(catalog, "web")
+    old = catalog.get_replica("web").source
+    start(catalog, "run-1", "web")
+    catalog.claim("run-1", [f"vm:{old.site}:{old.vcenter_uuid}:{old.moref}"])
+    with pytest.raises(StateConflict, match=r"run-1 holds"):
+        catalog.move_vm(old, old.model_copy(update={"moref": "vm-99"}))
+    assert catalog.get_replica("web").source == old
+
+
 @pytest.mark.parametrize("key", ["", "Web", "-web", "we b", "a" * 64, "a/b", "web\n"])
 def test_a_key_that_is_not_safe_in_a_workflow_id_is_refused(catalog: Catalog, key: str) -> None:
     with pytest.raises(StateConflict, match="cannot be the key"):

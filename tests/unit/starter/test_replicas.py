@@ -98,6 +98,7 @@ def test_mark_failover_twice_and_show(filled: Path) -> None:
     ("line", "sentence"),
     [
         ("replica show nobody", "The catalog has no replica nobody."),
+        ("replica find-again nobody", "The catalog has no replica nobody."),
         ("replica mark-failover nobody", "The catalog has no replica nobody."),
         ("replica show Web01", "'Web01' is not a replica key."),
         ("replica add web02 --replica paris:a --source dr:b", "The settings have no site paris."),
