@@ -276,6 +276,7 @@ def test_room_is_summed_per_datastore_and_tells_the_worst_case() -> None:
     (finding,) = [f for f in check(e) if f.code == "NO_ROOM"]
     assert "about 1.0 GiB are needed (50 % of its disks" in finding.message
     assert "at worst 2.0 GiB" in finding.message
+    assert "has 256.0 MiB free" in finding.message
     assert tight(e) == (("production", store),)
     assert tight(evidence(target=stored())) == ()
 

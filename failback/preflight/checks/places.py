@@ -51,9 +51,9 @@ def room(e: Evidence) -> Iterator[Finding]:
     for store, need, worst in needs(e):
         reserve = reserve_bytes(store)
         told = (
-            f"Datastore {store.name} has {_gib(store.free_bytes)} free; about {_gib(need)} are "
+            f"Datastore {store.name} has {_told(store.free_bytes)} free; about {_told(need)} are "
             f"needed ({e.request.expected_change_percent} % of its disks, or what change tracking "
-            f"says), at worst {_gib(worst)}"
+            f"says), at worst {_told(worst)}"
         )
         if need > store.free_bytes:
             yield refuse(
@@ -66,7 +66,7 @@ def room(e: Evidence) -> Iterator[Finding]:
             yield warn(
                 "ROOM_SCARCE",
                 store.name,
-                f"{told}; then less than the reserve of {_gib(reserve)} is left.",
+                f"{told}; then less than the reserve of {_told(reserve)} is left.",
                 "Make room before the run.",
             )
 
@@ -145,8 +145,11 @@ def _datastores(e: Evidence) -> tuple[DatastoreView, ...]:
     return (*found.values(), *placed)
 
 
-def _gib(size: int) -> str:
-    return f"{size / GIB:.1f} GiB"
+def _told(size: int) -> str:
+    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size} bytes"
 
 
 CHECKS = (host_maintenance, datastore_usable, room, placement, name_free)
