@@ -103,7 +103,8 @@ class Session:
 
     def login(self, beat: Beat | None = None) -> Login:
         """The current login; logs in when there is none."""
-        return call_with_beat(self._ready, beat)
+        # Nothing blocks where there is one, so nothing needs a thread of its own.
+        return self._login or call_with_beat(self._ready, beat)
 
     def vcenter_uuid(self) -> str:
         """Instance uuid of the vCenter, or what stands for it at a host without one."""
