@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -24,7 +27,9 @@ pytestmark = pytest.mark.acceptance
 EVENTS_OF_TWO_DISKS = 200
 EVENTS_OF_A_FURTHER_DISK = 25
 PAYLOAD_BYTES = 16 * 1024
-ORCHESTRATION_S = 2.0
+ORCHESTRATION = 4.0
+"""Times what a Python process takes to load the larger libraries: two seconds where that takes half
+a second. Machines are shared, and seconds of theirs say little."""
 
 
 def payloads(message: Message) -> Iterator[Payload]:
@@ -66,6 +71,14 @@ def measured(scene: Scene) -> tuple[float, Status]:
     return took_s - tasks - copies, status
 
 
+def yardstick() -> float:
+    """Seconds that this machine needs just now to start Python with the larger libraries."""
+    began = time.monotonic()
+    code = "import temporalio.client, sqlmodel, pyVmomi"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.monotonic() - began
+
+
 def of_commit(scene: Scene) -> WorkflowHistory:
     """Commit the run that awaits the decision; its whole history."""
     handle = scene.handle
@@ -87,7 +100,8 @@ def largest_payload(history: WorkflowHistory) -> tuple[int, str]:
 class Measures:
     """What three runs of two disks and one of three disks cost."""
 
-    seconds: list[float]
+    ratios: list[float]
+    """Of the seconds of each run to the yardstick right before and after it."""
     two: WorkflowHistory
     three: WorkflowHistory
 
@@ -102,20 +116,23 @@ def measures(
         stage = stager(server, folder, "measures", ending.callback)
         two = stage(world(MIB, MIB))
         two.stack.worker()
-        seconds = []
+        ratios = []
         for last in (False, False, True):
-            seconds.append(measured(two)[0])
+            before = yardstick()
+            seconds = measured(two)[0]
+            ratios.append(seconds / ((before + yardstick()) / 2))
             if not last:
                 two.undone(two.undo())
         of_two = of_commit(two)
         three = stage(world(MIB, MIB, MIB))
         three.stack.worker()
         measured(three)
-        yield Measures(seconds, of_two, of_commit(three))
+        yield Measures(ratios, of_two, of_commit(three))
 
 
-def test_orchestration_takes_at_most_two_seconds(measures: Measures) -> None:
-    assert min(measures.seconds) <= ORCHESTRATION_S, measures.seconds
+def test_orchestration_takes_at_most_what_four_starts_of_python_take(measures: Measures) -> None:
+    print(f"\n  orchestration, in starts of Python: {measures.ratios}")
+    assert min(measures.ratios) <= ORCHESTRATION, measures.ratios
 
 
 def test_the_history_of_two_disks_and_a_commit_has_at_most_200_events(measures: Measures) -> None:
