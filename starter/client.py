@@ -167,6 +167,26 @@ class FailbackClient:
         """Try the failed step again."""
         return await self._ask(RequestKind.RETRY, key, request)
 
+    async def switch_over(self, key: str, request: Request | None = None) -> Answer:
+        """Move the work over now, or as soon as pass 1 is done."""
+        return await self._ask(RequestKind.SWITCH_OVER, key, request)
+
+    async def reschedule(self, key: str, request: Request) -> Answer:
+        """Change when the work moves over: `request.switch`."""
+        return await self._ask(RequestKind.RESCHEDULE, key, request)
+
+    async def adjust(self, key: str, request: Request) -> Answer:
+        """Change limits and who decides at the end: `request.limits`, `request.finalize`."""
+        return await self._ask(RequestKind.ADJUST, key, request)
+
+    async def approve(self, key: str, request: Request) -> Answer:
+        """Approve, as a second person, the request whose id is `request.of`."""
+        return await self._ask(RequestKind.APPROVE, key, request)
+
+    async def ask(self, kind: RequestKind, key: str, request: Request | None = None) -> Answer:
+        """Any of them, by its kind."""
+        return await self._ask(kind, key, request)
+
     async def _ask(self, kind: RequestKind, key: str, request: Request | None) -> Answer:
         """Send an update under the request's id, so that a repeat is harmless."""
         body = request or Request()

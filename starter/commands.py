@@ -6,7 +6,7 @@ import argparse
 import asyncio
 
 from failback.contracts.plan import BeginAnswer
-from failback.contracts.requests import Answer, Request
+from failback.contracts.requests import Answer
 from failback.contracts.words import RequestKind
 from starter import mapping, render
 from starter.client import FailbackClient
@@ -86,7 +86,7 @@ def ask(args: argparse.Namespace, shell: Shell) -> int:
         client = await open_client(shell, args.settings)
         if kind is RequestKind.UNDO and not await _agreed(args, shell, client):
             return None
-        return await _send(client, kind, args.key, request)
+        return await client.ask(kind, args.key, request)
 
     answer = asyncio.run(go())
     if answer is None:
@@ -98,20 +98,6 @@ def ask(args: argparse.Namespace, shell: Shell) -> int:
         return REFUSED
     shell.say(f"{kind.value} of {args.key} is accepted. {NEXT[kind].format(key=args.key)}")
     return DONE
-
-
-async def _send(client: FailbackClient, kind: RequestKind, key: str, request: Request) -> Answer:
-    match kind:
-        case RequestKind.COMMIT:
-            return await client.commit(key, request)
-        case RequestKind.UNDO:
-            return await client.undo(key, request)
-        case RequestKind.PAUSE:
-            return await client.pause(key, request)
-        case RequestKind.RESUME:
-            return await client.resume(key, request)
-        case RequestKind.RETRY:
-            return await client.retry(key, request)
 
 
 async def _agreed(args: argparse.Namespace, shell: Shell, client: FailbackClient) -> bool:

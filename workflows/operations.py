@@ -64,5 +64,14 @@ RESTORE_REPLICA = Operation("restore_replica", ops.RestoreReplica, ops.Done, Pre
 RESTORE_TARGET = Operation("restore_target", ops.RestoreTarget, ops.Done, Preset.CONTROL)
 CLEAN_TARGET = Operation("clean_target", ops.CleanTarget, ops.Done, Preset.CONTROL)
 CLOSE_RUN = Operation("close_run", ops.CloseRun, ops.Done, Preset.CONTROL)
+CREATE_TARGET = Operation("create_target", ops.CreateTarget, ops.CreateTargetResult, Preset.CONTROL)
+DELETE_TARGET = Operation("delete_target", ops.DeleteTarget, ops.Done, Preset.CONTROL)
+COPY_CONFIGURATION = Operation(
+    "copy_configuration", ops.CopyConfiguration, ops.Done, Preset.CONTROL
+)
+REGISTER_TARGET = Operation("register_target", ops.RegisterTarget, ops.Done, Preset.CONTROL)
+REPLACE_SOURCE = Operation("replace_source", ops.ReplaceSource, ops.Done, Preset.CONTROL)
+SET_LIMITS = Operation("set_limits", ops.SetLimits, ops.Done, Preset.CONTROL)
+RUN_HOOK = Operation("run_hook", ops.RunHook, ops.HookResult, Preset.CONTROL)
 WATCH_DECISION = Operation("watch_decision", ops.WatchDecision, ops.WatchResult, Preset.WATCH)
 PROBE = Operation("probe", ops.Probe, ops.ProbeResult, Preset.PROBE)

@@ -20,6 +20,10 @@ ALLOWED: dict[RequestKind, frozenset[Phase]] = {
     RequestKind.PAUSE: frozenset({Phase.SYNCING, Phase.READY_TO_SWITCH, Phase.AWAITING_DECISION}),
     RequestKind.RESUME: frozenset({Phase.SYNCING, Phase.READY_TO_SWITCH, Phase.AWAITING_DECISION}),
     RequestKind.RETRY: frozenset(),
+    RequestKind.SWITCH_OVER: frozenset({Phase.SYNCING, Phase.READY_TO_SWITCH}),
+    RequestKind.RESCHEDULE: frozenset({Phase.SYNCING, Phase.READY_TO_SWITCH}),
+    RequestKind.ADJUST: frozenset(Phase) - {Phase.CLOSED},
+    RequestKind.APPROVE: frozenset(Phase) - {Phase.CLOSED},
 }
 """Phases in which a request is allowed, apart from NEEDS_OPERATOR, which `refusal` decides."""
 

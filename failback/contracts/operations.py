@@ -12,6 +12,7 @@ from pydantic import Field
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
 from failback.contracts.plan import Finding, RunPlan
+from failback.contracts.policies import Hook, Limits, WorkloadProbe
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
@@ -291,6 +292,83 @@ class RestoreTarget(StepCall):
     accept_not_restored: bool = False
 
 
+class CreateTarget(StepCall):
+    """new: make the shell that receives the disks, under a temporary name and with our mark."""
+
+    replica: VmIdentity
+    request: StartRequest
+    plan: RunPlan
+
+
+class CreateTargetResult(Contract):
+    """The VM that was made: what the next steps write to, and what undo deletes."""
+
+    target: VmIdentity
+    pairs: tuple[DiskPair, ...] = Field(max_length=64)
+    disks: tuple[Disk, ...] = Field(default=(), max_length=64)
+    power_mark: Name | None = None
+    evidence: Text = ""
+
+
+class DeleteTarget(StepCall):
+    """Undo of create_target: delete it if everything on it is this run's."""
+
+    site: Name
+    target: VmIdentity | None = None
+    """None: its creation may have been applied although nobody heard of it."""
+    replica: VmIdentity
+    request: StartRequest
+    plan: RunPlan
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
+
+
+class CopyConfiguration(StepCall):
+    """new: NVRAM and configuration of the replica, read again now that it is off."""
+
+    replica: VmIdentity
+    target: VmIdentity
+    request: StartRequest
+
+
+class RegisterTarget(StepCall):
+    """new: final name, folder, connected cards; with `back` the temporary name, disconnected."""
+
+    target: VmIdentity
+    request: StartRequest
+    final_name: Name
+    back: bool = False
+
+
+class ReplaceSource(StepCall):
+    """Compare-and-set of the replica's source VM in the catalog, bound to the run."""
+
+    old: VmIdentity
+    new: VmIdentity
+
+
+class SetLimits(StepCall):
+    """Write the limits that the movers of this run look at."""
+
+    limits: Limits
+
+
+class RunHook(StepCall):
+    """Make a call of the worker's settings."""
+
+    hook: Hook
+    replica_vm: VmIdentity | None = None
+    target_vm: VmIdentity | None = None
+
+
+class HookResult(Contract):
+    """How it ended. A failure is a result: the policy decides what it means."""
+
+    ok: bool
+    output: Text = ""
+    """What it printed or answered, its end, without secrets."""
+    evidence: Text = ""
+
+
 class CleanTarget(StepCall):
     """After commit: remove our snapshot, restore tracking, remove the mark."""
 
@@ -308,6 +386,8 @@ class CloseRun(StepCall):
     protective_snapshot: Name | None = None
     replica: VmIdentity | None = None
     target: VmIdentity | None = None
+    old_source: VmIdentity | None = None
+    """recovered, new: the VM that the jobs include until the commit; `target` takes its place."""
 
 
 class WatchDecision(StepCall):
@@ -316,12 +396,18 @@ class WatchDecision(StepCall):
     must_be_off: tuple[VmIdentity, ...] = Field(max_length=4)
     target: VmIdentity
     interval: timedelta = timedelta(seconds=30)
+    probes: tuple[WorkloadProbe, ...] = Field(default=(), max_length=16)
+    """Asked too; a failure ends the watch."""
+    probes_count_from: datetime | None = None
+    """Failures before this time are a workload that still boots."""
 
 
 class WatchResult(Contract):
     """What the watch saw; the watch is started again after it is recorded."""
 
     alarm: Text
+    code: Name = "SPLIT_BRAIN"
+    """`SPLIT_BRAIN`, `PROBE_FAILED`, `SNAPSHOT_GROWS` or `SNAPSHOT_OLD`."""
 
 
 class Probe(StepCall):

@@ -42,6 +42,19 @@ class RunPlan(Contract):
     target_tracking: bool
     target_snapshots: int = 0
     tuning: Tuning = Tuning()
+    old_source: VmIdentity | None = None
+    """recovered, new: the VM whose place the target takes, if it is still there."""
+    replica_tools: bool = True
+    """Whether its guest tools ran: without them it is powered off hard."""
+    final_name: Name = ""
+    """new: the name the VM bears in the end."""
+    plan_hash: Name = ""
+    """Over everything this rests on."""
+
+    @property
+    def target_exists(self) -> bool:
+        """False until a VM that this run makes was made: its moref is not known yet."""
+        return bool(self.target.moref)
 
 
 class BeginAnswer(Contract):

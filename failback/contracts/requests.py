@@ -7,6 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from failback.contracts.base import Contract, Name, Text
+from failback.contracts.policies import FinalizePolicy, Limits, SwitchPolicy
 from failback.contracts.words import Phase, ReplicaContent, RequestKind
 
 
@@ -28,6 +29,18 @@ class Request(Contract):
     """undo, retry: VMs that the sender declares to be off while their site cannot be asked."""
     accept_target_not_restored: bool = False
     """undo: go on although the target cannot get its old content back."""
+    ignore_budget: bool = False
+    """switch_over: switch although the predicted downtime is over the budget."""
+    switch: SwitchPolicy | None = None
+    """reschedule: the new policy."""
+    rebase_target: bool = False
+    """retry: give the target up as it is, take it back to its snapshot, grow it, compare again."""
+    limits: Limits | None = None
+    """adjust: bandwidth and window."""
+    finalize: FinalizePolicy | None = None
+    """adjust: who decides at the end."""
+    of: Name = ""
+    """approve: the request id that is approved."""
 
 
 class Answer(Contract):
@@ -41,3 +54,6 @@ class Answer(Contract):
     request_id: Name = ""
     by: Name = ""
     reason: Text = ""
+    pending: bool = False
+    """Accepted, and waits for the approval of a second person."""
+    approved_by: Name = ""

@@ -7,8 +7,10 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from failback.contracts.base import Contract, ReplicaKey, Text
-from failback.contracts.words import Destination, GuestTimeoutPolicy, SwitchMode
+from failback.contracts.base import Contract, Name, ReplicaKey, Text
+from failback.contracts.placement import Placement
+from failback.contracts.policies import FinalizePolicy, Hook, Limits, SwitchPolicy
+from failback.contracts.words import CarryOver, Destination, GuestTimeoutPolicy, OldSource
 
 Address = Annotated[str, StringConstraints(pattern=r"^(scsi|sata|ide|nvme)\d{1,3}:\d{1,3}$")]
 """Address of a disk, `scsi0:2`."""
@@ -21,6 +23,19 @@ class DiskMapping(Contract):
     target: Address
 
 
+class NewVm(Contract):
+    """The VM that destination `new` makes."""
+
+    site: Name = ""
+    """Site it is made at; empty: the source VM's."""
+    name: Name = ""
+    """Its final name; empty: the replica's."""
+    placement: Placement = Placement()
+    keep_macs: bool = False
+    """Give its cards the replica's addresses; right when the old source VM stays off for good."""
+    keep_bios_uuid: bool = True
+
+
 class StartRequest(Contract):
     """Fail the replica back. Only `replica` has no default.
 
@@ -30,7 +45,24 @@ class StartRequest(Contract):
 
     replica: ReplicaKey
     destination: Destination = Destination.ORIGINAL
-    switch: SwitchMode = SwitchMode.AUTO
+    recovered: Text = ""
+    """recovered: the VM that takes the source VM's place, `SITE:NAME_OR_PATH`."""
+    new_vm: NewVm = NewVm()
+    """new: the VM to make."""
+    old_source: OldSource = OldSource.POWER_OFF
+    """recovered, new: what to do when the old source VM is there and runs."""
+    switch: SwitchPolicy = SwitchPolicy()
+    finalize: FinalizePolicy = FinalizePolicy()
+    limits: Limits = Limits()
+    hooks: tuple[Hook, ...] = Field(default=(), max_length=32)
+    approvals: int = Field(default=1, ge=1, le=2)
+    """2: switch_over, commit and undo wait for the approval of a second person."""
+    approval_expiry: timedelta = timedelta(hours=4)
+    """A request that nobody approved in this time is void."""
+    plan_hash: Name = ""
+    """Hash that a plan gave: refuse if the world is another one now."""
+    carry_over: tuple[CarryOver, ...] = Field(default=(), max_length=4)
+    """What was added to the replica and is to be added to the target too."""
     power_on_target: bool = True
     protect_target: bool = True
     """Snapshot the target before the first write, so that undo can restore it."""

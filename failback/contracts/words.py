@@ -40,38 +40,59 @@ class Destination(StrEnum):
     """Where the work goes back to."""
 
     ORIGINAL = "original"
+    """The source VM where it was."""
+    RECOVERED = "recovered"
+    """A VM that was restored elsewhere already and takes the source VM's place."""
+    NEW = "new"
+    """A VM that failback makes from the replica."""
 
 
 class StepName(StrEnum):
     """Names of the steps, as stored in the catalog and shown in status."""
 
     PREFLIGHT = "preflight"
+    POWER_OFF_SOURCE = "power_off_source"
     POWER_OFF_TARGET = "power_off_target"
+    CREATE_TARGET = "create_target"
     PROTECT_TARGET = "protect_target"
     FREEZE_REPLICA = "freeze_replica"
     CALCULATE_DIFFERENCE = "calculate_difference"
     TRANSPORT_CHANGES = "transport_changes"
     UNFREEZE_REPLICA = "unfreeze_replica"
     CHECK_DRIFT = "check_drift"
+    READY_TO_SWITCH = "ready_to_switch"
+    RESYNC_FREEZE = "resync_freeze"
+    RESYNC_CALCULATE = "resync_calculate"
+    RESYNC_TRANSPORT = "resync_transport"
+    RESYNC_UNFREEZE = "resync_unfreeze"
     POWER_OFF_REPLICA = "power_off_replica"
     PROTECT_REPLICA = "protect_replica"
     CALCULATE_DIFFERENCE_2 = "calculate_difference_2"
     TRANSPORT_CHANGES_2 = "transport_changes_2"
     VERIFY = "verify"
+    COPY_CONFIGURATION = "copy_configuration"
     MARK_FAILBACK = "mark_failback"
+    REPLACE_SOURCE = "replace_source"
+    REGISTER_TARGET = "register_target"
     POWER_ON_TARGET = "power_on_target"
     AWAIT_DECISION = "await_decision"
     COMMIT = "commit"
     SETTLE = "settle"
     UNDO_POWER_ON_TARGET = "undo_power_on_target"
+    UNDO_REGISTER_TARGET = "undo_register_target"
+    UNDO_REPLACE_SOURCE = "undo_replace_source"
     UNDO_MARK_FAILBACK = "undo_mark_failback"
     UNDO_PROTECT_REPLICA = "undo_protect_replica"
     UNDO_POWER_OFF_REPLICA = "undo_power_off_replica"
     UNDO_FREEZE_REPLICA = "undo_freeze_replica"
+    UNDO_READY_TO_SWITCH = "undo_ready_to_switch"
     UNDO_PROTECT_TARGET = "undo_protect_target"
+    UNDO_CREATE_TARGET = "undo_create_target"
     UNDO_CLOSE = "undo_close"
     CLEAN_TARGET = "clean_target"
     RESTORE_TRACKING = "restore_tracking"
+    HOOK = "hook"
+    ADJUST = "adjust"
 
 
 class RequestKind(StrEnum):
@@ -82,6 +103,10 @@ class RequestKind(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     RETRY = "retry"
+    SWITCH_OVER = "switch_over"
+    RESCHEDULE = "reschedule"
+    ADJUST = "adjust"
+    APPROVE = "approve"
 
 
 class PowerState(StrEnum):
@@ -116,6 +141,8 @@ class Method(StrEnum):
 
     COMPARE = "compare"
     TRACKED = "tracked"
+    FULL = "full"
+    """Everything allocated is copied: the target is a disk that this run made, empty."""
     DIGEST = "digest"
     """A comparison in which each site digests its own disk."""
 
@@ -138,3 +165,67 @@ class SwitchMode(StrEnum):
     """When the switch from the replica to the target happens."""
 
     AUTO = "auto"
+    """Straight through."""
+    SCHEDULED = "scheduled"
+    """At a time; until then the difference is kept small."""
+    MANUAL = "manual"
+    """When somebody says `switch_over`; until then the difference is kept small."""
+
+
+class OnOverrun(StrEnum):
+    """What to do when the switch takes longer than the downtime budget."""
+
+    CONTINUE = "continue"
+    UNDO = "undo"
+
+
+class FinalizeMode(StrEnum):
+    """Who decides at the end."""
+
+    MANUAL = "manual"
+    AUTO_COMMIT = "auto_commit"
+    """Commit when every probe held for the whole soak time."""
+    AUTO_UNDO = "auto_undo"
+    """Undo at the deadline unless somebody commits before."""
+
+
+class ProbeKind(StrEnum):
+    """How the workload is asked whether it lives."""
+
+    TCP = "tcp"
+    HTTP = "http"
+    TOOLS = "tools"
+    """The heartbeat of the guest tools."""
+    COMMAND = "command"
+    """A command of the worker's settings."""
+
+
+class OldSource(StrEnum):
+    """What to do with the old source VM when another VM takes its place and it runs."""
+
+    POWER_OFF = "power_off"
+    REFUSE = "refuse"
+
+
+class HookWhen(StrEnum):
+    """Before or after a step."""
+
+    BEFORE = "before"
+    AFTER = "after"
+
+
+class HookPolicy(StrEnum):
+    """What a failed hook does to the run."""
+
+    CONTINUE = "continue"
+    STOP = "stop"
+    UNDO = "undo"
+
+
+class CarryOver(StrEnum):
+    """What somebody added to the replica since the failover and wants to keep."""
+
+    CPU = "cpu"
+    MEMORY = "memory"
+    NICS = "nics"
+    DISKS = "disks"

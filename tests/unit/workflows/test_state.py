@@ -17,6 +17,10 @@ ALLOWED = {
     RequestKind.PAUSE: {Phase.SYNCING, Phase.READY_TO_SWITCH, Phase.AWAITING_DECISION},
     RequestKind.RESUME: set(),
     RequestKind.RETRY: set(),
+    RequestKind.SWITCH_OVER: {Phase.SYNCING, Phase.READY_TO_SWITCH},
+    RequestKind.RESCHEDULE: {Phase.SYNCING, Phase.READY_TO_SWITCH},
+    RequestKind.ADJUST: set(Phase) - {Phase.CLOSED},
+    RequestKind.APPROVE: set(Phase) - {Phase.CLOSED},
 }
 
 
