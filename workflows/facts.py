@@ -19,8 +19,10 @@ from failback.contracts.operations import (
     VerifyResult,
 )
 from failback.contracts.plan import Finding, RunPlan
+from failback.contracts.policies import FinalizePolicy, Limits, SwitchPolicy
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
+from failback.contracts.status import Cycle
 from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
 from failback.contracts.words import PowerState
 
@@ -46,10 +48,20 @@ class Facts(Contract):
     replica_off: PowerOffResult | None = None
     protective: SnapshotReplicaResult | None = None
     """The failback protective snapshot."""
-    differences: tuple[DifferencePlan, ...] = Field(default=(), max_length=128)
+    cycle: int = 1
+    """The cycle that began last; pass 1 is cycle 1, and the final pass comes after the last."""
+    cycles: tuple[Cycle, ...] = Field(default=(), max_length=32)
+    """The newest complete cycles."""
+    switch: SwitchPolicy | None = None
+    """After a `reschedule`; None: the request's."""
+    finalize: FinalizePolicy | None = None
+    """After an `adjust`; None: the request's."""
+    limits: Limits | None = None
+    """After an `adjust`; None: the request's."""
+    differences: tuple[DifferencePlan, ...] = Field(default=(), max_length=256)
     planned_on: TargetGuard | None = None
     """The target as it was when the newest differences were calculated."""
-    transfers: tuple[TransportResult, ...] = Field(default=(), max_length=128)
+    transfers: tuple[TransportResult, ...] = Field(default=(), max_length=256)
     verified: tuple[VerifyResult, ...] = Field(default=(), max_length=64)
     target_on_at: datetime | None = None
     undo: Request = Request()
@@ -63,6 +75,26 @@ class Facts(Contract):
         if self.plan is None:
             raise ValueError("a step after preflight ran without a plan")
         return self.plan
+
+    @property
+    def switching(self) -> SwitchPolicy:
+        """When the work moves over, as it was last said."""
+        return self.switch or self.request.switch
+
+    @property
+    def finalizing(self) -> FinalizePolicy:
+        """Who decides at the end, as it was last said."""
+        return self.finalize or self.request.finalize
+
+    @property
+    def read_purpose(self) -> str:
+        """Purpose of the read snapshot of the cycle that began last: the only one there can be."""
+        return f"read-{self.cycle}"
+
+    @property
+    def final_pass(self) -> int:
+        """Number of the pass after the replica went off."""
+        return self.cycle + 1
 
     @property
     def power_on_replica(self) -> bool:
@@ -90,9 +122,9 @@ class Facts(Contract):
         )
 
     def pass_disks(self, pass_no: int) -> tuple[DiskSides, ...]:
-        """Both sides of every disk as this pass opens them: pass 1 reads the read snapshot, pass 2
-        the failback protective one, from the base of pass 1."""
-        snapshot = self.frozen if pass_no == 1 else self.protective
+        """Both sides of every disk as this pass opens them: a cycle reads its read snapshot, the
+        final pass the failback protective one; all but pass 1 from the base of the cycle before."""
+        snapshot = self.frozen if pass_no <= self.cycle else self.protective
         assert snapshot is not None
         return tuple(
             DiskSides(

@@ -28,6 +28,8 @@ class Tuning(Contract):
     step_patience: timedelta = timedelta(minutes=30)
     switch_patience: timedelta = timedelta(minutes=10)
     probe_interval: timedelta = timedelta(seconds=30)
+    history_events: int = 4000
+    """A run that waits goes on in a new execution when its history has so many events."""
 
 
 class RunPlan(Contract):
