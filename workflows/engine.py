@@ -13,13 +13,17 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from failback.contracts import operations as ops
+from failback.contracts.policies import Hook
 from failback.contracts.requests import Answer, Request
-from failback.contracts.status import OperatorCall, StepStatus
-from failback.contracts.words import Phase, StepName
+from failback.contracts.status import GateStatus, HookStatus, OperatorCall, StepStatus
+from failback.contracts.words import HookPolicy, HookWhen, Phase, StepName
 from workflows import operations as op
+from workflows.carried import Carried, Pending
 from workflows.facts import Facts
 from workflows.state import may_ask_operator
 from workflows.steps import Step, head, undo_list
+
+KEPT_HOOKS = 20
 
 
 class OperationError(Exception):
@@ -47,6 +51,10 @@ class UndoAsked(Exception):
     """Leave the forward list: an undo was accepted."""
 
 
+class GoOnLater(Exception):
+    """Leave this execution of the workflow: the run goes on in another one, as it is carried."""
+
+
 class Runtime(Protocol):
     """What the engine needs of the world."""
 
@@ -70,6 +78,10 @@ class Runtime(Protocol):
         """Show the changed state to people."""
         ...
 
+    def history_is_long(self) -> bool:
+        """Whether a run that waits should go on in another execution."""
+        ...
+
 
 @dataclass
 class Run:
@@ -86,10 +98,64 @@ class Run:
     """How many retries were asked for; the engine compares it with what it saw before."""
     answers: list[Answer] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
+    pending: list[Pending] = field(default_factory=list)
+    """Requests that wait for a second person."""
+    hooks: list[HookStatus] = field(default_factory=list)
+    switch_asked: bool = False
+    ignore_budget: bool = False
+    gate: GateStatus | None = None
+    decision_since: datetime | None = None
+    finalize_at: datetime | None = None
+    """When it decides by itself, unless somebody does before."""
+    soak_left: timedelta | None = None
+    """The time that is left while the timer stands still."""
+    finalize_ended: str = ""
+    """Why it does not decide by itself any more."""
 
     def started(self) -> list[StepName]:
         """Steps that were issued at least once."""
         return [step.name for step in self.steps if step.started_at is not None]
+
+    def carry(self, started_at: datetime, now: datetime) -> Carried:
+        """What the next execution goes on from."""
+        left = self.finalize_at - now if self.finalize_at is not None else self.soak_left
+        return Carried(
+            facts=self.facts,
+            phase=self.phase,
+            started_at=started_at,
+            paused=self.paused,
+            steps=tuple(self.steps),
+            answers=tuple(self.answers),
+            alarms=tuple(self.alarms),
+            pending=tuple(self.pending),
+            hooks=tuple(self.hooks),
+            switch_asked=self.switch_asked,
+            ignore_budget=self.ignore_budget,
+            decision_since=self.decision_since,
+            soak_left=left,
+            finalize_ended=self.finalize_ended,
+            retries=self.retries,
+        )
+
+    @staticmethod
+    def take_up(carried: Carried) -> Run:
+        """The run as it was carried."""
+        return Run(
+            facts=carried.facts,
+            phase=carried.phase,
+            paused=carried.paused,
+            steps=list(carried.steps),
+            answers=list(carried.answers),
+            alarms=list(carried.alarms),
+            pending=list(carried.pending),
+            hooks=list(carried.hooks),
+            switch_asked=carried.switch_asked,
+            ignore_budget=carried.ignore_budget,
+            decision_since=carried.decision_since,
+            soak_left=carried.soak_left,
+            finalize_ended=carried.finalize_ended,
+            retries=carried.retries,
+        )
 
     def merge_undo(self, request: Request) -> None:
         """Later answers win, earlier ones stay where the later request is silent."""
@@ -108,7 +174,7 @@ class Engine:
     async def forward(self, steps: Sequence[Step]) -> None:
         """Walk a list. UndoAsked when an undo was accepted on the way."""
         for step in steps:
-            await self._pause_point()
+            await self.pause_point()
             await self.step(step)
 
     async def undo(self) -> None:
@@ -121,6 +187,8 @@ class Engine:
     async def step(self, step: Step) -> None:
         """Issue one step until it succeeds, an undo is accepted, or for ever."""
         self.enter(step.phase)
+        if step.arguments(self.run.facts, step):
+            await self._hooks(step, HookWhen.BEFORE)
         while True:
             arguments = step.arguments(self.run.facts, step)
             if not arguments:
@@ -130,7 +198,7 @@ class Engine:
             try:
                 results = await self._issue(step, arguments)
             except OperationStopped:
-                await self._pause_point()
+                await self.pause_point()
                 continue
             except OperationError as error:
                 if step.undo_on(self.run.facts, error.code) and self._may_undo():
@@ -140,6 +208,7 @@ class Engine:
                 continue
             self.run.facts = step.learn(self.run.facts, results)
             self._record(step, finished=True, evidence=evidence_of(results))
+            await self._hooks(step, HookWhen.AFTER)
             if self._leaving():
                 raise UndoAsked
             return
@@ -149,6 +218,60 @@ class Engine:
         if self.run.phase is not phase:
             self.run.phase = phase
             self.runtime.publish()
+
+    async def _hooks(self, step: Step, when: HookWhen) -> None:
+        """Make the calls that belong here, one after the other."""
+        for hook in self.run.facts.request.hooks:
+            while (hook.when, hook.step) == (when, step.name):
+                try:
+                    problem = await self._call(hook, step)
+                except OperationStopped:
+                    await self.pause_point()
+                    continue
+                except OperationError as error:
+                    problem = error
+                if problem is None:
+                    break
+                if hook.on_failure is HookPolicy.CONTINUE:
+                    self.run.alarms.append(problem.message)
+                    break
+                if hook.on_failure is HookPolicy.UNDO and self._may_undo():
+                    self.run.undo_asked = True
+                    raise UndoAsked
+                await self._ask_operator(step, problem)
+
+    async def _call(self, hook: Hook, step: Step) -> OperationError | None:
+        """Make one call; what is wrong when it failed."""
+        facts, kept = self.run.facts, self.run.hooks
+        result: ops.HookResult = await self.runtime.run(
+            op.RUN_HOOK,
+            ops.RunHook(
+                **head(facts, step),
+                hook=hook,
+                replica_vm=facts.plan.replica if facts.plan else None,
+                target_vm=facts.plan.target if facts.plan else None,
+            ),
+            f"Hook {hook.name} {hook.when} {step.name}",
+            self._stop(step),
+        )
+        kept.append(
+            HookStatus(
+                name=hook.name,
+                step=step.name,
+                when=hook.when,
+                ok=result.ok,
+                at=self.runtime.now(),
+                output=result.output[-500:],
+            )
+        )
+        del kept[:-KEPT_HOOKS]
+        if result.ok:
+            return None
+        return OperationError(
+            "HookFailed",
+            f"Hook {hook.name} {hook.when} step {step.name} failed: {result.evidence}. Look at "
+            "what it says, then send retry to call it again, or undo.",
+        )
 
     async def _issue(self, step: Step, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         """Run all calls of a step side by side. When one fails the others stop at a checkpoint, so
@@ -183,7 +306,8 @@ class Engine:
     def _leaving(self) -> bool:
         return self.run.undo_asked and self._may_undo()
 
-    async def _pause_point(self) -> None:
+    async def pause_point(self) -> None:
+        """Wait while paused. UndoAsked when an undo was accepted."""
         if self.run.paused and not self._leaving():
             await self.runtime.wait(lambda: not self.run.paused or self._leaving())
         if self._leaving():
@@ -214,7 +338,7 @@ class Engine:
         while not answered():
             if not probing:
                 await runtime.wait(answered)
-            elif not await runtime.wait(answered, delay) and await self._reachable(step):
+            elif not await runtime.wait(answered, delay) and await self.reachable(step):
                 break
             # A site may be away for days: asking ever more rarely keeps the history short.
             delay = min(delay * 2, timedelta(minutes=15))
@@ -223,7 +347,8 @@ class Engine:
         if self._leaving():
             raise UndoAsked
 
-    async def _reachable(self, step: Step) -> bool:
+    async def reachable(self, step: Step) -> bool:
+        """Whether both sites answer now."""
         plan = self.run.facts.plan
         sites = (plan.target.site, plan.replica.site) if plan else ()
         argument = ops.Probe(**head(self.run.facts, step), sites=sites)
@@ -252,6 +377,9 @@ class Engine:
             index = len(steps) - 1
         row = steps[index]
         update: dict[str, Any] = {}
+        if started and row.finished_at is not None:
+            # A step of a later cycle: the row tells of the newest.
+            row = StepStatus(name=step.name, title=step.title)
         if started:
             update = {"started_at": row.started_at or now, "attempts": row.attempts + 1}
         if finished:

@@ -16,100 +16,86 @@ from failback.contracts.start import StartRequest
 from failback.contracts.status import Status
 from failback.contracts.words import Outcome, Phase, RequestKind, Severity
 from workflows import requests, show
+from workflows.carried import Carried
 from workflows.cleanup import start_cleanup
-from workflows.engine import Engine, OperationError, OperationStopped, Run, UndoAsked
+from workflows.engine import Engine, GoOnLater, Run
 from workflows.facts import Facts
+from workflows.life import Life
 from workflows.runtime import TemporalRuntime
-from workflows.steps import AWAIT_DECISION, COMMIT, ORIGINAL, PREFLIGHT
+
+
+MEANING = {
+    RequestKind.COMMIT: "Keep production: the replica becomes READY",
+    RequestKind.UNDO: "Go back to DR; what production wrote is lost",
+    RequestKind.PAUSE: "Stop at the next checkpoint and wait",
+    RequestKind.RESUME: "Go on after pause",
+    RequestKind.RETRY: "Try the failed step again",
+    RequestKind.SWITCH_OVER: "Move the work over now, or as soon as the cycle under way is done",
+    RequestKind.RESCHEDULE: "Change when the work moves over: field `switch`",
+    RequestKind.ADJUST: "Change limits, or who decides at the end: fields `limits`, `finalize`",
+    RequestKind.APPROVE: "Agree, as a second person, to the request whose id is in field `of`",
+}
+"""What people read of the requests in the Temporal UI and `temporal workflow metadata`."""
 
 
 @workflow.defn(name="Failback")
 class FailbackWorkflow:
-    """Brings one VM home: preflight, pass 1, switch, decision, commit or undo."""
+    """Brings one VM home: preflight, pass 1, gate, switch, decision, commit or undo.
+
+    The second argument is a run that goes on from another execution (workflows/carried.py).
+    """
 
     @workflow.init
-    def __init__(self, raw: Any = None) -> None:
+    def __init__(self, raw: Any = None, carried: Any = None) -> None:
         # The raw value is validated here and not by the converter: input that does not fit must end
         # the run with a finding, while a converter error would fail the workflow task for ever.
         request, self.refused = _start_request(raw)
-        ref = RunRef(run_id=workflow.info().first_execution_run_id, replica=request.replica)
-        self.life = Run(Facts(run=ref, request=request))
+        self.raw = raw
+        self.carried, self.started_at = None, workflow.now()
+        if carried is not None:
+            self.carried = Carried.model_validate(carried)
+            self.started_at = self.carried.started_at
+            self.run_state = Run.take_up(self.carried)
+        else:
+            ref = RunRef(run_id=workflow.info().first_execution_run_id, replica=request.replica)
+            self.run_state = Run(Facts(run=ref, request=request))
         self.outcome: Outcome | None = None
         self.begun: BeginAnswer | None = None
-        self.started_at = workflow.now()
         self.shown: Phase | None = None
-        self.engine = Engine(self.life, TemporalRuntime(self.life, self._show))
+        self.runtime = TemporalRuntime(self.run_state, self._show)
+        self.life = Life(Engine(self.run_state, self.runtime), self._begin_answered, self._clean)
 
     @workflow.run
-    async def run(self, raw: Any = None) -> Status:
+    async def run(self, raw: Any = None, carried: Any = None) -> Status:
         """Live the life; a cancellation of the workflow means: stop at a safe point, then undo."""
-        life = asyncio.create_task(self._life())
+        life = asyncio.create_task(self._live())
         while not life.done():
             try:
                 await workflow.wait_condition(life.done)
             except asyncio.CancelledError:
-                requests.cancelled(self.life, workflow.now())
+                requests.cancelled(self.run_state, workflow.now())
         return life.result()
 
-    async def _life(self) -> Status:
-        engine = self.engine
+    async def _live(self) -> Status:
         try:
-            if self.refused is not None or not await self._preflight():
+            if self.carried is not None:
+                self._begin_answered(True)
+                self.outcome = await self.life.live(taken_up=True)
+            elif self.refused is not None:
                 self.outcome = Outcome.REFUSED
             else:
-                await engine.forward(ORIGINAL)
-                await self._decision()
-                await engine.step(COMMIT)
-                self.outcome = Outcome.COMMITTED
-                await start_cleanup(self.life.facts)
-        except UndoAsked:
-            await engine.undo()
-            self.outcome = Outcome.UNDONE
+                self.outcome = await self.life.live()
+        except GoOnLater:
+            await workflow.wait_condition(workflow.all_handlers_finished)
+            carried = self.run_state.carry(self.started_at, workflow.now())
+            workflow.continue_as_new(args=[self.raw, carried])
         self._begin_answered(self.outcome is not Outcome.REFUSED)
-        engine.enter(Phase.CLOSED)
+        self.life.engine.enter(Phase.CLOSED)
         await workflow.wait_condition(workflow.all_handlers_finished)
         return self.status()
 
-    async def _preflight(self) -> bool:
-        """True when the run may go on."""
-        await self.engine.step(PREFLIGHT)
-        accepted = self.life.facts.plan is not None
-        self._begin_answered(accepted)
-        return accepted
-
-    async def _decision(self) -> None:
-        """Await commit or undo, and watch the power states meanwhile (invariant I1)."""
-        life, engine = self.life, self.engine
-        engine.enter(Phase.AWAITING_DECISION)
-        watch = asyncio.create_task(self._watch())
-        await workflow.wait_condition(lambda: life.undo_asked or life.commit_asked)
-        # The watch sees the decision too and ends itself, its activity included.
-        await watch
-        if life.undo_asked:
-            raise UndoAsked
-
-    async def _watch(self) -> None:
-        life, runtime = self.life, self.engine.runtime
-        for argument in AWAIT_DECISION.arguments(life.facts, AWAIT_DECISION):
-            while not (life.undo_asked or life.commit_asked):
-                try:
-                    result = await runtime.run(
-                        AWAIT_DECISION.operation,
-                        argument,
-                        AWAIT_DECISION.title,
-                        lambda: life.undo_asked or life.commit_asked,
-                    )
-                except (OperationStopped, OperationError) as error:
-                    if isinstance(error, OperationStopped):
-                        return
-                    requests.alarm(life, f"The watch of the power states failed: {error.message}")
-                else:
-                    requests.alarm(life, result.alarm)
-                self._show()
-                # One alarm a quarter of an hour is enough to wake somebody.
-                await runtime.wait(
-                    lambda: life.undo_asked or life.commit_asked, requests.ALARM_INTERVAL
-                )
+    async def _clean(self) -> None:
+        await start_cleanup(self.run_state.facts)
 
     def _begin_answered(self, accepted: bool) -> None:
         if self.begun is None:
@@ -117,20 +103,20 @@ class FailbackWorkflow:
             self.begun = BeginAnswer(
                 accepted=accepted,
                 workflow_id=info.workflow_id,
-                run_id=self.life.facts.run.run_id,
-                replica=self.life.facts.request.replica if self.refused is None else None,
+                run_id=self.run_state.facts.run.run_id,
+                replica=self.run_state.facts.request.replica if self.refused is None else None,
                 findings=self.findings(),
             )
 
     def findings(self) -> tuple[Finding, ...]:
         """Findings of preflight, or the one about unusable input."""
-        return (self.refused,) if self.refused is not None else self.life.facts.findings
+        return (self.refused,) if self.refused is not None else self.run_state.facts.findings
 
     def _show(self) -> None:
         status = self.status()
         workflow.set_current_details(show.markdown(status))
-        if self.shown is not self.life.phase:
-            self.shown = self.life.phase
+        if self.shown is not self.run_state.phase:
+            self.shown = self.run_state.phase
             workflow.upsert_search_attributes(show.search_attributes(status))
 
     @workflow.query(
@@ -138,7 +124,7 @@ class FailbackWorkflow:
     )
     def status(self) -> Status:
         return show.status(
-            self.life,
+            self.run_state,
             workflow_id=workflow.info().workflow_id,
             outcome=self.outcome,
             findings=self.findings(),
@@ -153,50 +139,96 @@ class FailbackWorkflow:
         return self.begun
 
     def _admit(self, kind: RequestKind, raw: tuple[Any, ...]) -> Answer:
-        answer = requests.admit(self.life, kind, raw, workflow.now())
+        answer = requests.admit(self.run_state, kind, raw, workflow.now())
         workflow.logger.info("request answered", extra={"kind": kind, "accepted": answer.accepted})
         self._show()
         return answer
 
-    @workflow.signal(name="commit", description="Keep production: the replica becomes READY")
+    @workflow.signal(name="commit", description=MEANING[RequestKind.COMMIT])
     def commit_signal(self, *raw: Any) -> None:
         self._admit(RequestKind.COMMIT, raw)
 
-    @workflow.update(name="commit", description="Keep production: the replica becomes READY")
+    @workflow.update(name="commit", description=MEANING[RequestKind.COMMIT])
     def commit_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.COMMIT, (raw,))
 
-    @workflow.signal(name="undo", description="Go back to DR; what production wrote is lost")
+    @workflow.signal(name="undo", description=MEANING[RequestKind.UNDO])
     def undo_signal(self, *raw: Any) -> None:
         self._admit(RequestKind.UNDO, raw)
 
-    @workflow.update(name="undo", description="Go back to DR; what production wrote is lost")
+    @workflow.update(name="undo", description=MEANING[RequestKind.UNDO])
     def undo_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.UNDO, (raw,))
 
-    @workflow.signal(name="pause", description="Stop at the next checkpoint and wait")
+    @workflow.signal(name="pause", description=MEANING[RequestKind.PAUSE])
     def pause_signal(self, *raw: Any) -> None:
         self._admit(RequestKind.PAUSE, raw)
 
-    @workflow.update(name="pause", description="Stop at the next checkpoint and wait")
+    @workflow.update(name="pause", description=MEANING[RequestKind.PAUSE])
     def pause_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.PAUSE, (raw,))
 
-    @workflow.signal(name="resume", description="Go on after pause")
+    @workflow.signal(name="resume", description=MEANING[RequestKind.RESUME])
     def resume_signal(self, *raw: Any) -> None:
         self._admit(RequestKind.RESUME, raw)
 
-    @workflow.update(name="resume", description="Go on after pause")
+    @workflow.update(name="resume", description=MEANING[RequestKind.RESUME])
     def resume_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.RESUME, (raw,))
 
-    @workflow.signal(name="retry", description="Try the failed step again")
+    @workflow.signal(name="retry", description=MEANING[RequestKind.RETRY])
     def retry_signal(self, *raw: Any) -> None:
         self._admit(RequestKind.RETRY, raw)
 
-    @workflow.update(name="retry", description="Try the failed step again")
+    @workflow.update(name="retry", description=MEANING[RequestKind.RETRY])
     def retry_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.RETRY, (raw,))
+
+    @workflow.signal(
+        name="switch_over", description="Move the work over now, or as soon as pass 1 is done"
+    )
+    def switch_over_signal(self, *raw: Any) -> None:
+        self._admit(RequestKind.SWITCH_OVER, raw)
+
+    @workflow.update(
+        name="switch_over", description="Move the work over now, or as soon as pass 1 is done"
+    )
+    def switch_over_update(self, raw: Any = None) -> Answer:
+        return self._admit(RequestKind.SWITCH_OVER, (raw,))
+
+    @workflow.signal(name="reschedule", description=MEANING[RequestKind.RESCHEDULE])
+    def reschedule_signal(self, *raw: Any) -> None:
+        self._admit(RequestKind.RESCHEDULE, raw)
+
+    @workflow.update(name="reschedule", description=MEANING[RequestKind.RESCHEDULE])
+    def reschedule_update(self, raw: Any = None) -> Answer:
+        return self._admit(RequestKind.RESCHEDULE, (raw,))
+
+    @workflow.signal(
+        name="adjust",
+        description="Change limits, or who decides at the end: fields limits, finalize",
+    )
+    def adjust_signal(self, *raw: Any) -> None:
+        self._admit(RequestKind.ADJUST, raw)
+
+    @workflow.update(
+        name="adjust",
+        description="Change limits, or who decides at the end: fields limits, finalize",
+    )
+    def adjust_update(self, raw: Any = None) -> Answer:
+        return self._admit(RequestKind.ADJUST, (raw,))
+
+    @workflow.signal(
+        name="approve", description="Agree, as a second person, to the request in field of"
+    )
+    def approve_signal(self, *raw: Any) -> None:
+        self._admit(RequestKind.APPROVE, raw)
+
+    @workflow.update(
+        name="approve", description="Agree, as a second person, to the request in field of"
+    )
+    def approve_update(self, raw: Any = None) -> Answer:
+        return self._admit(RequestKind.APPROVE, (raw,))
 
 
 def _start_request(raw: Any) -> tuple[StartRequest, Finding | None]:

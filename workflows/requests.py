@@ -11,12 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from failback.contracts.policies import SwitchPolicy
 from failback.contracts.requests import Answer, Request
-from failback.contracts.words import Phase, RequestKind, StepName
+from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
+from workflows import approvals
+from workflows.approvals import drop_expired, needs_approval, record
 from workflows.engine import Run
-from workflows.state import refusal
+from workflows.state import ANY_TIME, refusal
 
-KEPT_ANSWERS = 100
 KEPT_ALARMS = 20
 ALARM_INTERVAL = timedelta(minutes=15)
 
@@ -29,7 +31,7 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "input"
-        return _record(
+        return record(
             run,
             Answer(
                 kind=kind,
@@ -44,20 +46,20 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
         for earlier in run.answers:
             if earlier.request_id == request.request_id and earlier.kind is kind:
                 return earlier
-    from_phase = run.operator.from_phase if run.operator else None
-    reason = refusal(kind, run.phase, from_phase, run.paused)
-    if reason is None and run.undo_asked and kind in (RequestKind.COMMIT, RequestKind.PAUSE):
-        reason = f"{kind} is not possible: an undo was accepted already."
-    if reason is None and run.commit_asked and kind is RequestKind.UNDO:
-        reason = "undo is not possible: a commit was accepted already."
+    drop_expired(run, now)
+    reason = _refusal(run, kind, request, now)
+    if reason is None and needs_approval(run, kind, request):
+        return approvals.ask(run, kind, request, now)
+    if reason is None and kind is RequestKind.APPROVE:
+        return approvals.approve(run, request, now, lambda k, r: _refusal(run, k, r, now), _apply)
     if reason is None:
         _apply(run, kind, request)
-    return _record(
+    return record(
         run,
         Answer(
             kind=kind,
             accepted=reason is None,
-            message=reason or "",
+            message=reason or _remark(run, kind),
             phase=run.phase,
             at=now,
             request_id=request.request_id,
@@ -65,6 +67,40 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
             reason=request.reason,
         ),
     )
+
+
+def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> str | None:
+    """Why it is not allowed now, by the phase and by what it says; None when it is."""
+    from_phase = run.operator.from_phase if run.operator else None
+    reason = refusal(kind, run.phase, from_phase, run.paused)
+    if reason is not None:
+        return reason
+    if run.undo_asked and kind not in (RequestKind.UNDO, RequestKind.RETRY, *ANY_TIME):
+        return f"{kind} is not possible: an undo was accepted already."
+    if run.commit_asked and kind is RequestKind.UNDO:
+        return "undo is not possible: a commit was accepted already."
+    if kind is RequestKind.RESCHEDULE:
+        return _bad_schedule(request.switch, now)
+    if kind is RequestKind.ADJUST and request.limits is None and request.finalize is None:
+        return "adjust says nothing to change; give it limits or finalize."
+    return None
+
+
+def _bad_schedule(policy: SwitchPolicy | None, now: datetime) -> str | None:
+    if policy is None:
+        return "reschedule says no new policy; give it switch."
+    if policy.mode is SwitchMode.SCHEDULED and policy.at is not None and policy.at <= now:
+        return f"The switch cannot be at {policy.at:%Y-%m-%d %H:%M:%S %z}: that is past."
+    return None
+
+
+def _remark(run: Run, kind: RequestKind) -> str:
+    """What is good to know of a request that was accepted."""
+    if kind is RequestKind.SWITCH_OVER and run.phase is Phase.SYNCING:
+        return "The switch begins as soon as pass 1 is done."
+    if kind is RequestKind.SWITCH_OVER and run.facts.cycle > len(run.facts.cycles):
+        return "The switch begins as soon as the cycle under way is done: that makes it shorter."
+    return ""
 
 
 def _apply(run: Run, kind: RequestKind, request: Request) -> None:
@@ -86,6 +122,32 @@ def _apply(run: Run, kind: RequestKind, request: Request) -> None:
             run.paused = False
         case RequestKind.RETRY:
             run.retries += 1
+        case RequestKind.SWITCH_OVER:
+            run.switch_asked = True
+            run.ignore_budget = run.ignore_budget or request.ignore_budget
+        case RequestKind.RESCHEDULE:
+            run.switch_asked = run.ignore_budget = False
+            run.facts = run.facts.model_copy(update={"switch": request.switch})
+        case RequestKind.ADJUST:
+            given = {name: getattr(request, name) for name in ("limits", "finalize")}
+            update = {name: value for name, value in given.items() if value is not None}
+            run.facts = run.facts.model_copy(update=update)
+            if request.finalize is not None:
+                run.finalize_ended = ""
+        case RequestKind.APPROVE:
+            raise AssertionError("an approval applies the request that it approves")
+
+
+def ask_undo(run: Run, request: Request) -> None:
+    """An undo that the run asks of itself."""
+    if not run.commit_asked:
+        _apply(run, RequestKind.UNDO, request)
+
+
+def ask_commit(run: Run, request: Request) -> None:
+    """A commit that the run asks of itself."""
+    if not run.undo_asked:
+        _apply(run, RequestKind.COMMIT, request)
 
 
 def cancelled(run: Run, now: datetime) -> None:
@@ -101,9 +163,11 @@ def cancelled(run: Run, now: datetime) -> None:
         )
     if reason is None and run.commit_asked:
         reason = "Cancellation is rejected: a commit was accepted already."
+    if reason is None and run.facts.request.approvals > 1:
+        reason = "Cancellation is rejected: undo of this run needs two persons. Send undo."
     if reason is None:
         _apply(run, RequestKind.UNDO, Request(by="temporal", reason="workflow cancellation"))
-    _record(
+    record(
         run,
         Answer(
             kind=RequestKind.UNDO,
@@ -121,9 +185,3 @@ def alarm(run: Run, text: str) -> None:
     """Keep the newest alarms for status; the catalog keeps all of them."""
     run.alarms.append(text)
     del run.alarms[:-KEPT_ALARMS]
-
-
-def _record(run: Run, answer: Answer) -> Answer:
-    run.answers.append(answer)
-    del run.answers[:-KEPT_ANSWERS]
-    return answer

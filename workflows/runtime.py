@@ -83,6 +83,11 @@ class TemporalRuntime:
     def publish(self) -> None:
         self._show()
 
+    def history_is_long(self) -> bool:
+        plan, info = self._run.facts.plan, workflow.info()
+        most = plan.tuning.history_events if plan else Tuning().history_events
+        return info.is_continue_as_new_suggested() or info.get_current_history_length() >= most
+
 
 def _failure(error: ActivityError) -> OperationError:
     """What the engine needs to know of a failed activity."""

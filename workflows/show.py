@@ -8,8 +8,8 @@ from datetime import datetime
 from temporalio.common import SearchAttributeKey, SearchAttributeUpdate
 
 from failback.contracts.plan import Finding
-from failback.contracts.status import Status, StepStatus
-from failback.contracts.words import Outcome, Phase, ReplicaState, StepName
+from failback.contracts.status import FinalizeStatus, GateStatus, Status, StepStatus
+from failback.contracts.words import FinalizeMode, Outcome, Phase, ReplicaState, StepName
 from workflows.engine import Run
 
 PHASE = SearchAttributeKey.for_keyword("FailbackPhase")
@@ -58,10 +58,15 @@ def status(
         operator=run.operator,
         requests=tuple(run.answers),
         started_at=started_at,
-        decision_since=_decision_since(run, rows),
+        decision_since=_decision_since(run),
         downtime_started_at=down.started_at if down else None,
         downtime_ended_at=min(ends) if ends else None,
         alarms=tuple(run.alarms),
+        cycles=facts.cycles,
+        gate=run.gate,
+        pending=tuple(waiting.answer for waiting in run.pending),
+        finalize=_finalize(run),
+        hooks=tuple(run.hooks),
         warning=_warning(run),
     )
 
@@ -77,12 +82,22 @@ def _replica_state(
     in_failback = marked is not None and marked.finished_at is not None
     if in_failback and not (unmarked is not None and unmarked.finished_at is not None):
         return ReplicaState.FAILBACK
+    ready, unready = rows.get(StepName.READY_TO_SWITCH), rows.get(StepName.UNDO_READY_TO_SWITCH)
+    is_ready = ready is not None and ready.finished_at is not None
+    if is_ready and not any(row and row.finished_at for row in (unmarked, unready)):
+        return ReplicaState.READY_TO_SWITCH
     return ReplicaState.FAILOVER
 
 
-def _decision_since(run: Run, rows: dict[StepName, StepStatus]) -> datetime | None:
-    last = rows.get(StepName.POWER_ON_TARGET)
-    return last.finished_at if last and run.phase is Phase.AWAITING_DECISION else None
+def _decision_since(run: Run) -> datetime | None:
+    return run.decision_since if run.phase is Phase.AWAITING_DECISION else None
+
+
+def _finalize(run: Run) -> FinalizeStatus | None:
+    policy = run.facts.finalizing
+    if policy.mode is FinalizeMode.MANUAL or run.phase is Phase.CLOSED:
+        return None
+    return FinalizeStatus(mode=policy.mode, at=run.finalize_at, ended=run.finalize_ended)
 
 
 def _warning(run: Run) -> str:
@@ -112,12 +127,32 @@ def markdown(status: Status) -> str:
         call = status.operator
         may = ", ".join(f"`{kind.value}`" for kind in call.may)
         lines += [f"**{call.code}** in *{call.step.value}*: {call.message}", "", f"Send {may}.", ""]
+    if status.gate is not None and status.phase is Phase.READY_TO_SWITCH:
+        lines += [*_gate(status.gate), ""]
+    for waiting in status.pending:
+        lines += [f"**{waiting.kind}** of {waiting.by}: {waiting.message}", ""]
+    if status.finalize is not None and status.finalize.at is not None:
+        lines += [f"{status.finalize.mode} at {status.finalize.at:%Y-%m-%d %H:%M:%S} UTC", ""]
     if status.phase is Phase.AWAITING_DECISION:
         lines += ["Decide: `commit` keeps production, `undo` goes back to DR.", ""]
     lines += [f"> {alarm}" for alarm in status.alarms[-3:]]
     lines += [f"*{status.warning}*", ""] if status.warning else []
     lines += [f"- {finding.code}: {finding.message}" for finding in status.findings[:20]]
+    lines += [f"- hook {h.name}: {'done' if h.ok else 'failed'}" for h in status.hooks[-5:]]
     for row in status.steps:
         mark = "skipped" if row.skipped else "done" if row.finished_at else "running"
         lines.append(f"- {mark}: {row.title}{f' - {row.evidence[:200]}' if row.evidence else ''}")
     return "\n".join(lines)
+
+
+def _gate(gate: GateStatus) -> list[str]:
+    lines = [f"Waiting: {gate.holds}." if gate.holds else "The switch begins."]
+    if gate.prediction is not None:
+        told = gate.prediction
+        lines.append(
+            f"Predicted downtime {told.downtime.total_seconds():.0f} s "
+            f"({'; '.join(told.rests_on)}); lag {told.lag_bytes} bytes"
+        )
+    if gate.next_cycle_at is not None:
+        lines.append(f"Next cycle {gate.next_cycle_at:%Y-%m-%d %H:%M:%S} UTC")
+    return lines

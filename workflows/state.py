@@ -28,6 +28,10 @@ ALLOWED: dict[RequestKind, frozenset[Phase]] = {
 """Phases in which a request is allowed, apart from NEEDS_OPERATOR, which `refusal` decides."""
 
 
+ANY_TIME = frozenset({RequestKind.ADJUST, RequestKind.APPROVE})
+"""Requests that no trouble forbids."""
+
+
 def may_ask_operator(from_phase: Phase) -> tuple[RequestKind, ...]:
     """What a person may answer in NEEDS_OPERATOR that was reached from this phase.
 
@@ -47,7 +51,7 @@ def refusal(
     Args:
         from_phase: the phase that NEEDS_OPERATOR was reached from, if the run stands there.
     """
-    if phase is Phase.NEEDS_OPERATOR:
+    if phase is Phase.NEEDS_OPERATOR and kind not in ANY_TIME:
         if from_phase is None or kind not in may_ask_operator(from_phase):
             return (
                 f"{kind} is not possible while the run needs an operator"
@@ -74,5 +78,9 @@ def _when(kind: RequestKind) -> str:
             return "a commit that was accepted, or a run that has ended, cannot be undone."
         case RequestKind.RETRY:
             return "it is possible only when the run needs an operator."
+        case RequestKind.SWITCH_OVER | RequestKind.RESCHEDULE:
+            return "it is possible until the switch begins."
+        case RequestKind.ADJUST | RequestKind.APPROVE:
+            return "the run has ended."
         case _:
             return "it is possible while syncing or while the decision is awaited."

@@ -9,7 +9,7 @@ heard of it, so every compensation finds the work by its mark and tolerates that
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypedDict
 
@@ -24,7 +24,6 @@ from failback.contracts.words import (
 from workflows import operations as op
 from workflows.facts import ChangeBase, Facts
 
-READ_SNAPSHOT = "read-1"
 PROTECTIVE_SNAPSHOT = "protective"
 
 
@@ -101,7 +100,7 @@ def _transport(facts: Facts, step: Step, pass_no: int) -> tuple[ops.TransportCha
 
 
 def _verify(facts: Facts, step: Step) -> tuple[ops.Verify, ...]:
-    """One argument per disk: what pass 2 left must equal the protective snapshot."""
+    """One argument per disk: what the final pass left must equal the protective snapshot."""
     return tuple(
         ops.Verify(
             **head(facts, step),
@@ -111,11 +110,11 @@ def _verify(facts: Facts, step: Step) -> tuple[ops.Verify, ...]:
             guard=facts.guard(),
             whole_disk=facts.request.verify_whole_disk,
         )
-        for plan, disk in facts.planned_disks(2)
+        for plan, disk in facts.planned_disks(facts.final_pass)
     )
 
 
-def _learn_pass_1(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Facts:
+def _learn_cycle(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Facts:
     """Every disk is complete and flushed, so the base moves to the change ids of this cycle."""
     assert facts.frozen is not None
     frozen = {disk.key: disk for disk in facts.frozen.disks}
@@ -185,7 +184,7 @@ UNDO_FREEZE_REPLICA = Step(
         ops.RemoveSnapshot(
             **head(f, s),
             vm=f.known.replica,
-            purpose=READ_SNAPSHOT,
+            purpose=f.read_purpose,
             restore_tracking=f.known.replica_tracking,
         ),
     ),
@@ -244,6 +243,12 @@ UNDO_MARK_FAILBACK = Step(
     ),
 )
 
+UNDO_READY_TO_SWITCH = replace(
+    UNDO_MARK_FAILBACK,
+    name=StepName.UNDO_READY_TO_SWITCH,
+    title="Set the replica state back to FAILOVER: no switch",
+)
+
 UNDO_POWER_ON_TARGET = Step(
     StepName.UNDO_POWER_ON_TARGET,
     "Power off the target VM",
@@ -273,6 +278,106 @@ PREFLIGHT = Step(
     lambda f, r: f.model_copy(update={"findings": r[0].findings, "plan": r[0].plan}),
     undo=UNDO_CLOSE,
 )
+
+FREEZE_REPLICA = Step(
+    StepName.FREEZE_REPLICA,
+    "Freeze the VM replica's disks in a read snapshot",
+    Phase.SYNCING,
+    op.SNAPSHOT_REPLICA,
+    lambda f, s: (
+        ops.SnapshotReplica(
+            **head(f, s),
+            replica=f.known.replica,
+            purpose=f.read_purpose,
+            enable_tracking=f.request.enable_tracking,
+        ),
+    ),
+    lambda f, r: f.model_copy(update={"frozen": r[0]}),
+    undo=UNDO_FREEZE_REPLICA,
+)
+
+CALCULATE_DIFFERENCE = Step(
+    StepName.CALCULATE_DIFFERENCE,
+    "Calculate the difference, pass 1",
+    Phase.SYNCING,
+    op.CALCULATE_DIFFERENCE,
+    lambda f, s: _difference(f, s, 1),
+    _learn_difference,
+)
+
+TRANSPORT_CHANGES = Step(
+    StepName.TRANSPORT_CHANGES,
+    "Transport the changes, pass 1 (the replica serves)",
+    Phase.SYNCING,
+    op.TRANSPORT_CHANGES,
+    lambda f, s: _transport(f, s, 1),
+    _learn_cycle,
+)
+
+UNFREEZE_REPLICA = Step(
+    StepName.UNFREEZE_REPLICA,
+    "Remove the read snapshot while the replica serves",
+    Phase.SYNCING,
+    op.REMOVE_SNAPSHOT,
+    lambda f, s: (ops.RemoveSnapshot(**head(f, s), vm=f.known.replica, purpose=f.read_purpose),),
+)
+
+CHECK_DRIFT = Step(
+    StepName.CHECK_DRIFT,
+    "Check that both VMs are still what was planned",
+    Phase.SYNCING,
+    op.CHECK_DRIFT,
+    lambda f, s: (ops.CheckDrift(**head(f, s), plan=f.known, guard=f.guard()),),
+)
+
+# --- the gate: while the switch is not due, further cycles keep the difference small --------------
+
+READY_TO_SWITCH = Step(
+    StepName.READY_TO_SWITCH,
+    "Ready to switch: the replica serves, cycles keep the difference small",
+    Phase.READY_TO_SWITCH,
+    op.SET_REPLICA_STATE,
+    lambda f, s: (
+        ops.SetReplicaState(
+            **head(f, s),
+            to=ReplicaState.READY_TO_SWITCH,
+            allowed_from=(ReplicaState.FAILOVER,),
+        ),
+    ),
+    undo=UNDO_READY_TO_SWITCH,
+)
+
+RESYNC: tuple[Step, ...] = (
+    replace(CHECK_DRIFT, phase=Phase.READY_TO_SWITCH),
+    replace(
+        FREEZE_REPLICA,
+        name=StepName.RESYNC_FREEZE,
+        title="Re-sync: freeze the VM replica's disks in a read snapshot",
+        phase=Phase.READY_TO_SWITCH,
+        undo=None,
+    ),
+    replace(
+        CALCULATE_DIFFERENCE,
+        name=StepName.RESYNC_CALCULATE,
+        title="Re-sync: calculate the difference",
+        phase=Phase.READY_TO_SWITCH,
+        arguments=lambda f, s: _difference(f, s, f.cycle),
+    ),
+    replace(
+        TRANSPORT_CHANGES,
+        name=StepName.RESYNC_TRANSPORT,
+        title="Re-sync: transport the changes (the replica serves)",
+        phase=Phase.READY_TO_SWITCH,
+        arguments=lambda f, s: _transport(f, s, f.cycle),
+    ),
+    replace(
+        UNFREEZE_REPLICA,
+        name=StepName.RESYNC_UNFREEZE,
+        title="Re-sync: remove the read snapshot while the replica serves",
+        phase=Phase.READY_TO_SWITCH,
+    ),
+)
+"""One cycle. The compensation of `freeze_replica` removes the read snapshot of the newest one."""
 
 ORIGINAL: tuple[Step, ...] = (
     Step(
@@ -309,52 +414,11 @@ ORIGINAL: tuple[Step, ...] = (
         lambda f, r: f.model_copy(update={"protected": r[0]}),
         undo=UNDO_PROTECT_TARGET,
     ),
-    Step(
-        StepName.FREEZE_REPLICA,
-        "Freeze the VM replica's disks in a read snapshot",
-        Phase.SYNCING,
-        op.SNAPSHOT_REPLICA,
-        lambda f, s: (
-            ops.SnapshotReplica(
-                **head(f, s),
-                replica=f.known.replica,
-                purpose=READ_SNAPSHOT,
-                enable_tracking=f.request.enable_tracking,
-            ),
-        ),
-        lambda f, r: f.model_copy(update={"frozen": r[0]}),
-        undo=UNDO_FREEZE_REPLICA,
-    ),
-    Step(
-        StepName.CALCULATE_DIFFERENCE,
-        "Calculate the difference, pass 1",
-        Phase.SYNCING,
-        op.CALCULATE_DIFFERENCE,
-        lambda f, s: _difference(f, s, 1),
-        _learn_difference,
-    ),
-    Step(
-        StepName.TRANSPORT_CHANGES,
-        "Transport the changes, pass 1 (the replica serves)",
-        Phase.SYNCING,
-        op.TRANSPORT_CHANGES,
-        lambda f, s: _transport(f, s, 1),
-        _learn_pass_1,
-    ),
-    Step(
-        StepName.UNFREEZE_REPLICA,
-        "Remove the read snapshot while the replica serves",
-        Phase.SYNCING,
-        op.REMOVE_SNAPSHOT,
-        lambda f, s: (ops.RemoveSnapshot(**head(f, s), vm=f.known.replica, purpose=READ_SNAPSHOT),),
-    ),
-    Step(
-        StepName.CHECK_DRIFT,
-        "Check that both VMs are still what was planned",
-        Phase.SYNCING,
-        op.CHECK_DRIFT,
-        lambda f, s: (ops.CheckDrift(**head(f, s), plan=f.known, guard=f.guard()),),
-    ),
+    FREEZE_REPLICA,
+    CALCULATE_DIFFERENCE,
+    TRANSPORT_CHANGES,
+    UNFREEZE_REPLICA,
+    CHECK_DRIFT,
     Step(
         StepName.POWER_OFF_REPLICA,
         "Power off the VM replica: downtime begins",
@@ -391,7 +455,7 @@ ORIGINAL: tuple[Step, ...] = (
         "Calculate the difference, pass 2",
         Phase.SWITCHING,
         op.CALCULATE_DIFFERENCE,
-        lambda f, s: _difference(f, s, 2),
+        lambda f, s: _difference(f, s, f.final_pass),
         _learn_difference,
     ),
     Step(
@@ -399,7 +463,7 @@ ORIGINAL: tuple[Step, ...] = (
         "Transport the changes, pass 2",
         Phase.SWITCHING,
         op.TRANSPORT_CHANGES,
-        lambda f, s: _transport(f, s, 2),
+        lambda f, s: _transport(f, s, f.final_pass),
         lambda f, r: f.model_copy(update={"transfers": f.transfers + r}),
     ),
     Step(
@@ -448,13 +512,28 @@ ORIGINAL: tuple[Step, ...] = (
     ),
 )
 
+BEFORE_GATE, AFTER_GATE = (
+    ORIGINAL[: ORIGINAL.index(CHECK_DRIFT)],
+    ORIGINAL[ORIGINAL.index(CHECK_DRIFT) :],
+)
+
+LIMITS = "Write the limits for the movers"
+
 AWAIT_DECISION = Step(
     StepName.AWAIT_DECISION,
     "Await the decision: commit or undo",
     Phase.AWAITING_DECISION,
     op.WATCH_DECISION,
     lambda f, s: (
-        ops.WatchDecision(**head(f, s), must_be_off=(f.known.replica,), target=f.known.target),
+        ops.WatchDecision(
+            **head(f, s),
+            must_be_off=(f.known.replica,),
+            target=f.known.target,
+            probes=f.finalizing.probes,
+            probes_count_from=(
+                f.target_on_at + f.finalizing.boot_grace if f.target_on_at else None
+            ),
+        ),
     ),
 )
 
@@ -479,6 +558,6 @@ COMMIT = Step(
 def undo_list(reached: list[StepName]) -> tuple[Step, ...]:
     """What undo does when these steps were reached: settle, then reversed compensations."""
     done = set(reached)
-    forward = (PREFLIGHT, *ORIGINAL)
+    forward = (PREFLIGHT, *BEFORE_GATE, READY_TO_SWITCH, *AFTER_GATE)
     back = tuple(s.undo for s in reversed(forward) if s.undo is not None and s.name in done)
     return (SETTLE, *back)

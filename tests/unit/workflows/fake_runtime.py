@@ -128,6 +128,7 @@ class FakeRuntime:
     waits: list[timedelta | None] = field(default_factory=list)
     on_wait: Callable[[], object] | None = None
     published: int = 0
+    long_history: bool = False
 
     async def run(
         self, operation: op.Operation[Any, Any], argument: Any, title: str, stop: Callable[[], bool]
@@ -164,6 +165,9 @@ class FakeRuntime:
 
     def publish(self) -> None:
         self.published += 1
+
+    def history_is_long(self) -> bool:
+        return self.long_history
 
     def names(self) -> list[str]:
         """Operations issued, in order."""

@@ -1,0 +1,303 @@
+"""The life of one run, on any Runtime: preflight, pass 1, gate, switch, decision, and its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+from failback.contracts import operations as ops
+from failback.contracts.policies import FinalizePolicy, Limits, WorkloadProbe
+from failback.contracts.requests import Request
+from failback.contracts.words import (
+    FinalizeMode,
+    OnOverrun,
+    Outcome,
+    Phase,
+    StepName,
+)
+from workflows import operations as op
+from workflows import requests
+from workflows.engine import Engine, GoOnLater, OperationError, OperationStopped, UndoAsked
+from workflows.gate import Gate
+from workflows.steps import (
+    AFTER_GATE,
+    AWAIT_DECISION,
+    BEFORE_GATE,
+    COMMIT,
+    LIMITS,
+    PREFLIGHT,
+    head,
+)
+
+ENDING = frozenset({"SPLIT_BRAIN", "PROBE_FAILED"})
+"""Alarms after which nothing is decided without a person."""
+
+
+class Life:
+    """Walks one run from its phase to its end. GoOnLater: another execution goes on.
+
+    Args:
+        began: told once whether preflight accepted.
+        cleanup: starts what is tidied up after a commit.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        began: Callable[[bool], None],
+        cleanup: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.engine = engine
+        self.run = engine.run
+        self.runtime = engine.runtime
+        self.began = began
+        self.cleanup = cleanup
+        self.written = Limits()
+        """The limits that the movers know."""
+
+    async def live(self, *, taken_up: bool = False) -> Outcome:
+        """The whole life, or, if `taken_up`, the rest of it from the phase it was carried in."""
+        try:
+            async with self._limits():
+                outcome = await (self._rest() if taken_up else self._whole())
+        except UndoAsked:
+            await self.engine.undo()
+            outcome = Outcome.UNDONE
+        return outcome
+
+    async def _whole(self) -> Outcome:
+        await self.engine.step(PREFLIGHT)
+        accepted = self.run.facts.plan is not None
+        self.began(accepted)
+        if not accepted:
+            return Outcome.REFUSED
+        await self.engine.forward(BEFORE_GATE)
+        return await self._from_gate()
+
+    async def _rest(self) -> Outcome:
+        match self.run.phase:
+            case Phase.READY_TO_SWITCH:
+                return await self._from_gate()
+            case Phase.AWAITING_DECISION:
+                return await self._from_decision()
+            case Phase.COMMITTING:
+                return await self._commit()
+            case _:
+                raise UndoAsked
+
+    async def _from_gate(self) -> Outcome:
+        await Gate(self.engine).hold()
+        check, *switch = AFTER_GATE
+        # The last look at both VMs belongs to the gate when there was one.
+        await self.engine.forward((replace(check, phase=self.run.phase),))
+        async with self._budget():
+            await self.engine.forward(switch)
+        return await self._from_decision()
+
+    async def _from_decision(self) -> Outcome:
+        await self._decide()
+        return await self._commit()
+
+    async def _commit(self) -> Outcome:
+        await self.engine.step(COMMIT)
+        await self.cleanup()
+        return Outcome.COMMITTED
+
+    # --- the switch ---
+
+    @asynccontextmanager
+    async def _budget(self) -> AsyncIterator[None]:
+        """Act when the downtime exceeds its budget before production is powered on."""
+        budget = self.run.facts.switching.downtime_budget
+        if budget is None:
+            yield
+            return
+        over = False
+
+        async def watch() -> None:
+            if not await self.runtime.wait(lambda: over, budget):
+                self._overrun(budget)
+
+        task = asyncio.create_task(watch())
+        try:
+            yield
+        finally:
+            over = True
+            await task
+
+    def _overrun(self, budget: timedelta) -> None:
+        run = self.run
+        text = f"The switch takes longer than the downtime budget of {budget.total_seconds():.0f} s"
+        issued = StepName.POWER_ON_TARGET in run.started()
+        if run.facts.switching.on_overrun is OnOverrun.UNDO and not issued and not run.undo_asked:
+            requests.alarm(run, f"{text}: it is undone, as was asked for.")
+            by = Request(by="downtime_budget", reason="the switch took longer than the budget")
+            requests.ask_undo(run, by)
+        else:
+            requests.alarm(run, f"{text}; it goes on.")
+        self.runtime.publish()
+
+    # --- the decision ---
+
+    async def _decide(self) -> None:
+        """Await commit or undo. UndoAsked; GoOnLater when the history has grown long."""
+        run, runtime = self.run, self.runtime
+        self.engine.enter(Phase.AWAITING_DECISION)
+        if run.decision_since is None:
+            run.decision_since = runtime.now()
+        over = asyncio.Event()
+        watch = asyncio.create_task(self._watch(over))
+        try:
+            await self._timer(over)
+        finally:
+            over.set()
+            # The watch sees the decision too and ends itself, its activity included.
+            await watch
+        if run.undo_asked:
+            raise UndoAsked
+        if not run.commit_asked:
+            raise GoOnLater
+
+    def _decided(self) -> bool:
+        return self.run.undo_asked or self.run.commit_asked
+
+    async def _timer(self, over: asyncio.Event) -> None:
+        """Return when somebody has decided, or the policy has, or the history is long."""
+        run, runtime = self.run, self.runtime
+        while not self._decided() and not runtime.history_is_long():
+            policy, seen = run.facts.finalizing, self._said()
+            self._set_timer(policy)
+            runtime.publish()
+            due = run.finalize_at
+            changed = await runtime.wait(
+                partial(self._woken, seen),
+                None if due is None else max(due - runtime.now(), timedelta(0)),
+            )
+            if not changed:
+                await self._by_itself(policy.mode)
+            elif run.facts.finalizing != policy:
+                self._policy_changed(policy)
+
+    def _said(self) -> tuple[FinalizePolicy, bool, str]:
+        return self.run.facts.finalizing, self.run.paused, self.run.finalize_ended
+
+    def _woken(self, seen: tuple[FinalizePolicy, bool, str]) -> bool:
+        return self._decided() or self._said() != seen or self.runtime.history_is_long()
+
+    def _set_timer(self, policy: FinalizePolicy) -> None:
+        """Let the timer run, or keep what is left of it while the run is paused."""
+        run, now = self.run, self.runtime.now()
+        if policy.mode is FinalizeMode.MANUAL or run.finalize_ended:
+            run.finalize_at = None
+        elif run.paused:
+            if run.finalize_at is not None:
+                run.soak_left, run.finalize_at = run.finalize_at - now, None
+        elif run.finalize_at is None:
+            left = run.soak_left if run.soak_left is not None else policy.after
+            run.soak_left, run.finalize_at = None, now + left
+
+    def _policy_changed(self, before: FinalizePolicy) -> None:
+        """The time counts from the switch, so that it can be extended; for another way to decide,
+        or one that had ended, it begins anew."""
+        run, policy = self.run, self.run.facts.finalizing
+        elapsed = timedelta(0)
+        if policy.mode is before.mode and (run.finalize_at or run.soak_left):
+            elapsed = self.runtime.now() - (run.decision_since or self.runtime.now())
+        run.finalize_at, run.soak_left = None, policy.after - elapsed
+
+    async def _by_itself(self, mode: FinalizeMode) -> None:
+        run = self.run
+        if not await self.engine.reachable(AWAIT_DECISION):
+            self._end_automatism("a site could not be asked for the power states")
+        elif mode is FinalizeMode.AUTO_COMMIT:
+            requests.ask_commit(run, Request(by="auto_commit", reason="every probe held"))
+        else:
+            requests.ask_undo(run, Request(by="auto_undo", reason="nobody committed in time"))
+
+    def _end_automatism(self, why: str) -> None:
+        run = self.run
+        if run.facts.finalizing.mode is not FinalizeMode.MANUAL and not run.finalize_ended:
+            run.finalize_ended = f"{why}; a person must decide"
+            requests.alarm(run, f"{run.facts.finalizing.mode} has ended: {run.finalize_ended}.")
+            self.runtime.publish()
+
+    async def _watch(self, over: asyncio.Event) -> None:
+        """Watch power states and probes; one alarm a quarter of an hour is enough to wake us."""
+        run, runtime = self.run, self.runtime
+
+        def ended() -> bool:
+            return self._decided() or over.is_set()
+
+        while not ended():
+            (argument,) = AWAIT_DECISION.arguments(run.facts, AWAIT_DECISION)
+            try:
+                result: ops.WatchResult = await runtime.run(
+                    AWAIT_DECISION.operation,
+                    argument,
+                    AWAIT_DECISION.title,
+                    partial(self._watched_else, ended, argument.probes),
+                )
+            except OperationStopped:
+                continue
+            except OperationError as error:
+                requests.alarm(run, f"The watch of the power states failed: {error.message}")
+                self._end_automatism("the watch failed")
+            else:
+                known = result.alarm in run.alarms
+                requests.alarm(run, result.alarm)
+                if result.code in ENDING:
+                    self._end_automatism(result.alarm.rstrip("."))
+                elif not known:
+                    # A new one about something else: the probes must go on being asked.
+                    continue
+            runtime.publish()
+            await runtime.wait(ended, requests.ALARM_INTERVAL)
+
+    def _watched_else(self, ended: Callable[[], bool], probes: tuple[WorkloadProbe, ...]) -> bool:
+        return ended() or self.run.facts.finalizing.probes != probes
+
+    # --- limits ---
+
+    @asynccontextmanager
+    async def _limits(self) -> AsyncIterator[None]:
+        """Beside everything else: write the limits for the movers whenever they are changed."""
+        over = False
+
+        def due() -> bool:
+            return self.run.facts.plan is not None and self._limits_wanted() != self.written
+
+        async def keep() -> None:
+            while not over and not self.run.undo_asked:
+                if due():
+                    await self._write_limits()
+                await self.runtime.wait(lambda: over or self.run.undo_asked or due())
+
+        task = asyncio.create_task(keep())
+        try:
+            yield
+        finally:
+            over = True
+            await task
+
+    def _limits_wanted(self) -> Limits:
+        return self.run.facts.limits or self.run.facts.request.limits
+
+    async def _write_limits(self) -> None:
+        facts, self.written = self.run.facts, self._limits_wanted()
+        argument = ops.SetLimits(
+            run=facts.run,
+            step=StepName.ADJUST,
+            patience=head(facts, PREFLIGHT)["patience"],
+            limits=self.written,
+        )
+        try:
+            await self.runtime.run(op.SET_LIMITS, argument, LIMITS, lambda: self.run.undo_asked)
+        except OperationStopped:
+            return
+        except OperationError as error:
+            requests.alarm(self.run, f"The limits could not be changed: {error.message}")
+            self.runtime.publish()
