@@ -77,6 +77,8 @@ class RunRecord:
     """JSON of the run report."""
     by: str
     reason: str
+    plan: str | None = None
+    """JSON of the plan that preflight made; None before, and for runs of earlier versions."""
 
     @property
     def is_open(self) -> bool:

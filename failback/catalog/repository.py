@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-from failback.catalog import alarms, jobs, locks, replicas, runs, steps
+from failback.catalog import alarms, jobs, locks, replicas, run_limits, runs, steps
 from failback.catalog.engine import BUSY_TIMEOUT_S, Database
 from failback.catalog.purge import Purged, purge
 from failback.catalog.records import (
@@ -23,6 +23,7 @@ from failback.catalog.records import (
     Turn,
 )
 from failback.catalog.schema import migrate
+from failback.contracts.policies import Limits
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import VmIdentity
@@ -143,6 +144,18 @@ class Catalog:
     def set_run_report(self, run_id: str, report: str) -> None:
         """JSON of the run report; a later one replaces it."""
         self._write(runs.set_report, run_id, report)
+
+    def set_run_plan(self, run_id: str, plan: str) -> None:
+        """JSON of the plan the run follows; a later one replaces it."""
+        self._write(runs.set_plan, run_id, plan)
+
+    def set_run_limits(self, run_id: str, limits: Limits) -> None:
+        """What the movers of this run look at; later limits replace it."""
+        self._write(run_limits.put, run_id, limits, self._now())
+
+    def run_limits(self, run_id: str) -> Limits | None:
+        """The limits of a run; None where nobody has set any."""
+        return self._read(run_limits.get, run_id)
 
     def is_committed(self, run_id: str) -> bool:
         """Whether a commit of this run is durable; False also where there is no such run."""

@@ -107,6 +107,7 @@ def record(row: RunRow) -> RunRecord:
         report=row.report,
         by=row.by,
         reason=row.reason,
+        plan=row.plan,
     )
 
 
@@ -128,6 +129,11 @@ def set_phase(session: Session, run_id: str, phase: str) -> None:
 def set_report(session: Session, run_id: str, report: str) -> None:
     """JSON of the run report; later ones replace it."""
     find(session, run_id).report = report
+
+
+def set_plan(session: Session, run_id: str, plan: str) -> None:
+    """JSON of the plan the run follows; a later one replaces it."""
+    find(session, run_id).plan = plan
 
 
 def is_committed(session: Session, run_id: str) -> bool:

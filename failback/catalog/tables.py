@@ -132,6 +132,16 @@ class RunRow(Table, table=True):
     report: str | None = Field(default=None, sa_type=Text)
     by: str = ""
     reason: str = Field(default="", sa_type=Text)
+    plan: str | None = Field(default=None, sa_type=Text)
+
+
+class RunLimitsRow(Table, table=True):
+    """What movers look at every two seconds: the limits of one run, as JSON."""
+
+    __tablename__ = "run_limits"
+    run_id: str = Field(primary_key=True, foreign_key="run.run_id")
+    limits: str = Field(sa_type=Text)
+    written_at: datetime = Field(sa_type=UtcTime)
 
 
 class StepRow(Table, table=True):
