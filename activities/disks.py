@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 from activities.edge import Attempt, disk_lease
+from activities.limits import Conditions, RunThrottles
 from activities.places import host_of, meanwhile, moved_to
+from activities.room import LOOK_S, Reserve, RoomWatch
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
 from failback.contracts.vm import Disk, DiskOpening, VmIdentity
@@ -39,6 +41,15 @@ class Pair:
     target: BlockIO
     check: Check
 
+    def under(self, conditions: Conditions) -> Pair:
+        """The same pair, with `check` also raising what the conditions raise."""
+
+        def check() -> None:
+            self.check()
+            conditions.check()
+
+        return replace(self, check=check)
+
 
 @dataclass(frozen=True)
 class Disks:
@@ -54,20 +65,38 @@ class Disks:
     """Asked where the disks of the kind vddk are; None: they are where the plan says."""
     hosts: HostBudgets = field(default_factory=HostBudgets)
     """What all transfers of this worker ask of each ESXi host."""
+    reserve: Reserve = field(default_factory=Reserve)
+    room_interval_s: float = LOOK_S
+    runs: RunThrottles = field(default_factory=RunThrottles)
 
     def require(self, site: str, file: str) -> None:
         """Raise now what opening a disk would raise for its name and the settings."""
         self._access(site).require(file)
 
-    def options(self, call: DiskCall, options: CopyOptions) -> CopyOptions:
-        """With the pace of the ways to both sides, and this worker's limit of bandwidth."""
+    @contextlib.contextmanager
+    def conditions(self, call: DiskCall, attempt: Attempt) -> Iterator[Conditions]:
+        """What holds while a disk is written: limits of its run and worker, room. Raises at once
+        what `Conditions.check` would raise for the limits."""
+        with contextlib.ExitStack() as stack:
+            own = stack.enter_context(self.runs.of(call.run.run_id))
+            room = None
+            if self.sites is not None:
+                room = stack.enter_context(
+                    RoomWatch(self.sites, self.reserve, call, self.room_interval_s)
+                )
+            made = Conditions(self.catalog, call, own, self.throttle, room, attempt)
+            made.check()
+            yield made
+
+    def options(self, call: DiskCall, options: CopyOptions, conditions: Conditions) -> CopyOptions:
+        """With the pace of the ways to both sides, and the limits of bandwidth."""
         source, target = (self._access(side.site).pace for side in (call.source, call.target))
         pace = source.beside(target)
         return replace(
             options,
             window=pace.window,
             request_bytes=pace.request_bytes,
-            throttle=self.throttle,
+            throttle=conditions.throttle,
         )
 
     @contextlib.contextmanager

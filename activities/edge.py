@@ -17,12 +17,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, CancelledError
+from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 
 from failback.catalog.records import Turn
 from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
-from failback.contracts.operations import CleanTarget, CloseRun, DiskCall, StepCall
+from failback.contracts.operations import (
+    CleanTarget,
+    CloseRun,
+    DiskCall,
+    RunHook,
+    SetLimits,
+    StepCall,
+)
 from failback.contracts.vm import DiskOpening
 from failback.contracts.words import Phase
 from failback.errors import (
@@ -31,6 +38,7 @@ from failback.errors import (
     FailbackError,
     LeaseLost,
     Stopped,
+    WindowClosed,
 )
 from workflows.operations import Operation
 
@@ -205,9 +213,17 @@ def bind(
 
 def stopped(error: Stopped) -> BaseException:
     """A stop that was asked for ends as a cancellation; a shutdown as a failure that is retried at
-    once, on the worker that takes over."""
+    once, on the worker that takes over; a closed window as one that is retried later."""
     if activity.is_cancelled():
         return CancelledError(str(error))
+    if isinstance(error, WindowClosed):
+        return ApplicationError(
+            str(error),
+            type=error.type,
+            next_retry_delay=error.again_after,
+            # Nothing is wrong, so it is neither logged nor counted as a failure.
+            category=ApplicationErrorCategory.BENIGN,
+        )
     return ApplicationError(str(error), type="Stopped", next_retry_delay=timedelta(milliseconds=1))
 
 
@@ -261,6 +277,10 @@ def lease_of(argument: StepCall) -> str:
     if isinstance(argument, CleanTarget):
         # A cleanup may last for hours and must not stand in the way of the replica's next run.
         return f"cleanup/{argument.run.run_id}"
+    if isinstance(argument, SetLimits | RunHook):
+        # Beside the steps and in an order of their own: neither changes a VM.
+        kind = "limits" if isinstance(argument, SetLimits) else "hook"
+        return f"{kind}/{argument.run.run_id}"
     return f"replica/{argument.run.replica}"
 
 

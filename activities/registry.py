@@ -16,7 +16,9 @@ from activities.difference import DifferenceActivities
 from activities.disks import Disks
 from activities.edge import bind
 from activities.inventory import InventoryActivities
+from activities.limits import LimitActivities
 from activities.power import PowerActivities
+from activities.room import Reserve
 from activities.snapshots import SnapshotActivities
 from activities.transfer import TransferActivities
 from activities.verify import VerifyActivities
@@ -85,6 +87,7 @@ def build(settings: Settings) -> Activities:
             tuning.heartbeat_timeout,
             throttle,
             sites=sites,
+            reserve=Reserve(settings.transfer.reserve_bytes, settings.transfer.reserve_percent),
         ),
         ledger=SqlLedgerStore(catalog),
         tuning=tuning,
@@ -144,6 +147,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.CLEAN_TARGET, snapshots.clean_target, catalog),
         bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog),
         bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
+        bind(op.SET_LIMITS, LimitActivities(catalog).set_limits, catalog),
         bind(op.CLOSE_RUN, records.close_run, catalog, recorded=False),
     ]
 

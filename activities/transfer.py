@@ -46,7 +46,11 @@ class TransferActivities:
             # Nothing changed: the replica is off and every second counts, so nothing is opened.
             return TransportResult(address=plan.address, method=plan.method)
         # The fence first: until the earlier writer is proven dead its commits are still true.
-        with self.disks.open_pair(argument, attempt, writable=True) as pair:
+        with (
+            self.disks.conditions(argument, attempt) as conditions,
+            self.disks.open_pair(argument, attempt, writable=True) as opened,
+        ):
+            pair = opened.under(conditions)
             if plan.check_label:
                 _require_same_label(argument, pair)
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
@@ -54,7 +58,7 @@ class TransferActivities:
                 pair.source,
                 pair.target,
                 ledger,
-                options=self.disks.options(argument, self.options),
+                options=self.disks.options(argument, self.options, conditions),
                 check=pair.check,
                 report=lambda now: _report(attempt, plan, now),
                 clock=time.monotonic,

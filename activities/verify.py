@@ -92,12 +92,16 @@ class VerifyActivities:
             LedgerIdentity(source=plan.plan_id, target=attempt.scheduling),
             TransferPlan(argument.source.capacity_bytes, self.segment_bytes),
         )
-        with self.disks.open_pair(argument, attempt, writable=True) as pair:
+        with (
+            self.disks.conditions(argument, attempt) as conditions,
+            self.disks.open_pair(argument, attempt, writable=True) as opened,
+        ):
+            pair = opened.under(conditions)
             copy_from(
                 pair.source,
                 pair.target,
                 self.ledger.open(repair_id, attempt.owner),
-                options=self.disks.options(argument, self.options),
+                options=self.disks.options(argument, self.options, conditions),
                 check=pair.check,
                 report=_ignore,
                 clock=time.monotonic,

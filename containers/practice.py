@@ -16,6 +16,7 @@ from typing import Any
 MANIFEST = Path("/lab/site/manifest.json")
 SEGMENT_BYTES = 4 << 20
 """Small, so that the lab's small disks have many segments to resume at."""
+RESERVE_BYTES = 64 << 20
 
 
 def settings_text(manifest: Mapping[str, Any], state_dir: Path) -> str:
@@ -26,6 +27,9 @@ def settings_text(manifest: Mapping[str, Any], state_dir: Path) -> str:
         f"state_dir = {_quoted(state_dir)}",
         "[transfer]",
         f"segment_bytes = {SEGMENT_BYTES}",
+        "# The practice datastores are as full as this machine's disk.",
+        f"reserve_bytes = {RESERVE_BYTES}",
+        "reserve_percent = 0.0",
     ]
     for name, site in manifest["sites"].items():
         lines += [

@@ -92,6 +92,9 @@ class Site:
             "# Small, so that small disks have many segments; 64 MiB is the default.",
             "segment_bytes = 4194304",
             "flush_interval_s = 0.5",
+            "# The practice datastores are as full as this machine's disk.",
+            "reserve_bytes = 67108864",
+            "reserve_percent = 0.0",
             "# Slowed down, so that there is something to watch.",
             f"bandwidth_bytes_per_s = {self.bandwidth_bytes_per_s}",
         ]

@@ -30,12 +30,14 @@ FailbackError
  |   |   `- DiskMoved          the file is not where it was                 (retryable)
  |   |- DiskReadFailed, DiskWriteFailed, DiskFlushFailed                    (retryable)
  |   |- DiskFull, DiskReadOnly, DiskSizeMismatch, DiskHasParent
+ |   |- NoRoomSoon             a datastore has less free room than the reserve
  |   |- DiskMismatch           partition tables of a pair name different disks
  |   |- ExporterAlive          an earlier writer is not proven dead         (retryable)
  |   |- TransferStalled        no progress for too long                     (retryable)
  |   `- VerifyMismatch         both sides differ after a full comparison
  |- LeaseLost                  a newer attempt has taken over; this one must stop   (retryable)
  `- Stopped                    cancelled, paused or shutting down, at a checkpoint  (retryable)
+     `- WindowClosed           outside the hours in which disks may be copied       (retryable)
 
 A class name is the stable type name that crosses the wire (`ApplicationError.type`), so it is never
 renamed. The message is one sentence that says what happened and to which object, then the remedy.
@@ -43,6 +45,7 @@ renamed. The message is one sentence that says what happened and to which object
 
 from __future__ import annotations
 
+from datetime import timedelta
 from enum import StrEnum
 
 
@@ -247,6 +250,10 @@ class DiskFull(DiskError):
     """No room on the datastore."""
 
 
+class NoRoomSoon(DiskError):
+    """A datastore has less free room than the reserve: a person makes room, then sends retry."""
+
+
 class DiskReadOnly(DiskError):
     """The disk refuses writes."""
 
@@ -291,3 +298,11 @@ class Stopped(FailbackError):
 
     retryable = True
     audience = Audience.DEVELOPER
+
+
+class WindowClosed(Stopped):
+    """Outside the hours in which disks may be copied; another attempt asks again later."""
+
+    audience = Audience.OPERATOR
+    again_after = timedelta(0)
+    """When to ask again."""

@@ -105,6 +105,8 @@ class TransferSettings(Section):
     bandwidth_bytes_per_s: int = Field(0, ge=0)
     memory_bytes: int = Field(256 * 1024 * 1024, ge=4 * 1024 * 1024)
     verify_fraction: float = Field(0.01, ge=0, le=1)
+    reserve_bytes: int = Field(10 * 1024**3, ge=0)
+    reserve_percent: float = Field(5.0, ge=0, le=100)
     step_patience_s: Seconds = 1800.0
     switch_patience_s: Seconds = 600.0
 

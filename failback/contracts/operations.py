@@ -437,4 +437,4 @@ class TransferProgress(Contract):
     rate_bytes_per_s: float = 0.0
     eta_s: float | None = None
     doing: Name = "transport"
-    """`waiting`, `transport`, `verify`."""
+    """`waiting`, `window` (outside the run's hours), `transport`, `verify`."""

@@ -27,7 +27,7 @@ from failback.disks.plan import (
 from failback.disks.planner import Action, Part, decide, decide_full
 from failback.disks.progress import CopyProgress, Rate
 from failback.disks.requests import Requests
-from failback.disks.throttle import Throttle
+from failback.disks.throttle import Pace
 from failback.disks.together import LocalFile, Together
 from failback.errors import CatalogError, DiskError, DiskSizeMismatch, Stopped
 
@@ -67,7 +67,7 @@ class CopyOptions:
     """Do not read the target: write all of the source's areas."""
     blank_target: bool = False
     """With `full`: the target was created by us and never written, so holes stay holes."""
-    throttle: Throttle | None = None
+    throttle: Pace | None = None
 
 
 def copy(

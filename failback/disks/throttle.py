@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import threading
+from typing import Protocol
 
 from failback.disks.blockio import Check, Clock, Sleep
+
+
+class Pace(Protocol):
+    """What a copy asks before it reads."""
+
+    def try_take(self, count: int) -> float:
+        """0 if `count` bytes may be read now, else after how many seconds to ask again."""
+        ...
 
 
 class Throttle:
@@ -55,6 +64,11 @@ class Throttle:
             check()
             sleep(min(wait_s, check_interval_s))
 
+    def give_back(self, count: int) -> None:
+        """Undo a `try_take` whose bytes were not read after all."""
+        with self._lock:
+            self._tokens += count
+
     def _fill(self) -> None:
         now = self._clock()
         elapsed_s, self._filled_at = max(0.0, now - self._filled_at), now
@@ -63,6 +77,23 @@ class Throttle:
         else:
             brim = max(self._limit * self._burst_s, 1.0)
             self._tokens = min(brim, self._tokens + elapsed_s * self._limit)
+
+
+class AllOf:
+    """Several throttles that all must grant: the worker's own, and that of one run."""
+
+    def __init__(self, *throttles: Throttle) -> None:
+        self._throttles = throttles
+
+    def try_take(self, count: int) -> float:
+        """As `Throttle.try_take`; nothing is taken from any of them when one refuses."""
+        for position, throttle in enumerate(self._throttles):
+            wait_s = throttle.try_take(count)
+            if wait_s > 0:
+                for granted in self._throttles[:position]:
+                    granted.give_back(count)
+                return wait_s
+        return 0.0
 
 
 def _valid(limit_bytes_s: float | None) -> float | None:

@@ -202,7 +202,13 @@ class Stack:
                 "graceful_shutdown_s": 5.0,
             },
             "temporal": {"task_queue": self.queue},
-            "transfer": {"segment_bytes": 262144, "flush_interval_s": 0.1},
+            "transfer": {
+                "segment_bytes": 262144,
+                "flush_interval_s": 0.1,
+                # The lab's datastores are as full as the disk of this machine.
+                "reserve_bytes": 1048576,
+                "reserve_percent": 0.0,
+            },
         }
         for name, more in self.changes.items():
             tables[name] = tables.get(name, {}) | more
