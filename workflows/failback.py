@@ -23,7 +23,6 @@ from workflows.facts import Facts
 from workflows.life import Life
 from workflows.runtime import TemporalRuntime
 
-
 MEANING = {
     RequestKind.COMMIT: "Keep production: the replica becomes READY",
     RequestKind.UNDO: "Go back to DR; what production wrote is lost",

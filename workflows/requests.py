@@ -98,7 +98,8 @@ def _remark(run: Run, kind: RequestKind) -> str:
     """What is good to know of a request that was accepted."""
     if kind is RequestKind.SWITCH_OVER and run.phase is Phase.SYNCING:
         return "The switch begins as soon as pass 1 is done."
-    if kind is RequestKind.SWITCH_OVER and run.facts.cycle > len(run.facts.cycles):
+    cycles = run.facts.cycles
+    if kind is RequestKind.SWITCH_OVER and cycles and cycles[-1].number < run.facts.cycle:
         return "The switch begins as soon as the cycle under way is done: that makes it shorter."
     return ""
 

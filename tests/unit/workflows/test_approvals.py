@@ -1,0 +1,117 @@
+"""Four eyes: what waits, who may approve, what expires, and that there is no way around it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from failback.contracts.requests import Answer
+from failback.contracts.words import Outcome, RequestKind
+from tests.unit.workflows.virtual_runtime import world
+from workflows import requests
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("kind", [RequestKind.COMMIT, RequestKind.UNDO])
+async def test_a_decision_waits_for_a_second_person(kind: RequestKind) -> None:
+    made = world(approvals=2)
+    answers: list[Answer] = []
+
+    def ask() -> None:
+        answers.append(made.ask(kind, by="ann", request_id="r1"))
+        answers.append(made.ask(RequestKind.APPROVE, of="r1", by="ann"))
+        answers.append(made.ask(RequestKind.APPROVE, of="r2", by="bob"))
+        answers.append(made.ask(RequestKind.APPROVE, of="r1"))
+
+    made.runtime.after(HOUR, ask)
+    made.runtime.after(
+        2 * HOUR, lambda: answers.append(made.ask(RequestKind.APPROVE, of="r1", by="bob"))
+    )
+
+    outcome = await made.live()
+
+    assert outcome is (Outcome.COMMITTED if kind is RequestKind.COMMIT else Outcome.UNDONE)
+    asked, same, unknown, nobody, approved = answers
+    assert asked.accepted and asked.pending and "r1" in asked.message
+    assert not same.accepted and "another person" in same.message
+    assert not unknown.accepted and "waiting: r1" in unknown.message
+    assert not nobody.accepted
+    assert approved.accepted and not approved.pending
+    record = next(a for a in made.run.answers if a.kind is kind)
+    assert (record.by, record.approved_by, record.pending) == ("ann", "bob", False)
+
+
+async def test_a_request_that_nobody_approves_in_time_is_void() -> None:
+    made = world(approvals=2, approval_expiry="PT30M")
+    late: list[Answer] = []
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.COMMIT, by="ann", request_id="r1"))
+    made.runtime.after(
+        HOUR + 31 * MINUTE,
+        lambda: late.append(made.ask(RequestKind.APPROVE, of="r1", by="bob")),
+    )
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.UNDO, by="ann", request_id="r2"))
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.APPROVE, of="r2", by="bob"))
+
+    assert await made.live() is Outcome.UNDONE
+
+    assert not late[0].accepted
+    void = next(a for a in made.run.answers if a.request_id == "r1")
+    assert not void.accepted and "void" in void.message
+
+
+async def test_an_approval_of_what_is_not_allowed_any_more_is_refused() -> None:
+    made = world(approvals=2, switch="manual")
+    answers: list[Answer] = []
+    made.runtime.after(MINUTE, lambda: made.ask(RequestKind.SWITCH_OVER, by="ann", request_id="s"))
+    made.runtime.after(MINUTE, lambda: made.ask(RequestKind.UNDO, by="ann", request_id="u"))
+    made.runtime.after(2 * MINUTE, lambda: made.ask(RequestKind.APPROVE, of="u", by="bob"))
+    made.runtime.after(
+        2 * MINUTE, lambda: answers.append(made.ask(RequestKind.APPROVE, of="s", by="bob"))
+    )
+
+    assert await made.live() is Outcome.UNDONE
+    assert not answers[0].accepted and "undo was accepted" in answers[0].message
+
+
+async def test_there_is_no_way_around_two_persons() -> None:
+    made = world(approvals=2)
+    answers: list[Answer] = []
+
+    def try_all() -> None:
+        answers.append(made.ask(RequestKind.COMMIT))
+        answers.append(
+            made.ask(
+                RequestKind.ADJUST, finalize={"mode": "auto_commit", "after": "PT1S"}, by="ann"
+            )
+        )
+        requests.cancelled(made.run, made.runtime.now())
+
+    made.runtime.after(MINUTE, try_all)
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.COMMIT, by="ann", request_id="c"))
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.APPROVE, of="c", by="bob"))
+
+    assert await made.live() is Outcome.COMMITTED
+
+    bare, adjust = answers
+    assert not bare.accepted and "two persons" in bare.message
+    assert adjust.pending
+    assert made.runtime.clock.hour == 1
+    cancelled = next(a for a in made.run.answers if a.by == "temporal")
+    assert not cancelled.accepted
+
+
+async def test_a_repeat_of_a_waiting_request_answers_the_same() -> None:
+    made = world(approvals=2)
+    answers: list[Answer] = []
+
+    def twice() -> None:
+        answers.extend(made.ask(RequestKind.COMMIT, by="ann", request_id="c") for _ in range(2))
+
+    made.runtime.after(HOUR, twice)
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.APPROVE, of="c", by="bob"))
+
+    await made.live()
+
+    assert answers[0] == answers[1]
