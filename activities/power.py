@@ -1,4 +1,4 @@
-"""Power: off by shutdown or by force, on after proof that no other copy runs, and the watch."""
+"""Power: off by shutdown or by force, on after proof that no other copy runs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from failback.contracts.operations import (
     PowerOffResult,
     PowerOn,
     PowerOnResult,
-    WatchDecision,
-    WatchResult,
 )
 from failback.contracts.vm import VmIdentity
-from failback.contracts.words import GuestTimeoutPolicy, Phase, PowerOffWay, PowerState
+from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
     GuestShutdownTimeout,
-    SiteError,
     SiteUnreachable,
     SplitBrain,
-    VmError,
 )
 from failback.hypervisor.ports import Site, Sites
 
@@ -135,38 +131,6 @@ class PowerActivities:
                     "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
                 )
-
-    def watch_decision(self, argument: WatchDecision, attempt: Attempt) -> WatchResult:
-        """Return when two copies run, or one that must be off does not.
-
-        Idempotent because it only reads.
-        """
-        self.catalog.set_run_phase(argument.run.run_id, Phase.AWAITING_DECISION)
-        while True:
-            for other in argument.must_be_off:
-                alarm = self._breach(other)
-                if alarm:
-                    self.catalog.raise_alarm(argument.run.run_id, "SPLIT_BRAIN", alarm)
-                    return WatchResult(alarm=alarm)
-            waited = 0.0
-            while waited < argument.interval.total_seconds():
-                attempt.beat()
-                self.sleep(0.5)
-                waited += 0.5
-
-    def _breach(self, other: VmIdentity) -> str:
-        try:
-            power = self.sites.site(other.site).read([other])[0].power
-        except (SiteError, VmError):
-            # Not to be read is not a breach; the next round asks again, and every power-on proves
-            # the state anew.
-            return ""
-        if power is PowerState.OFF:
-            return ""
-        return (
-            f"{other} is {power} although it must be off until commit or undo: two copies of one "
-            "machine may run. Power it off, or decide at once."
-        )
 
 
 def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:

@@ -6,7 +6,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from activities.catalog import CatalogActivities
 from activities.difference import DifferenceActivities
 from activities.disks import Disks
 from activities.edge import bind
+from activities.hooks import HookActivities
 from activities.inventory import InventoryActivities
 from activities.limits import LimitActivities
 from activities.power import PowerActivities
@@ -22,6 +23,7 @@ from activities.room import Reserve
 from activities.snapshots import SnapshotActivities
 from activities.transfer import TransferActivities
 from activities.verify import VerifyActivities
+from activities.watch import WatchActivities
 from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
@@ -35,6 +37,7 @@ from failback.disks.remote.service import MoverService
 from failback.disks.supervisor import boot_id
 from failback.disks.throttle import Throttle
 from failback.disks.tls import TlsFiles
+from failback.hooks.calls import Calls
 from failback.hypervisor.ports import Sites
 from failback.hypervisor.vsphere.keeping import Keeper
 from failback.hypervisor.vsphere.sites import VsphereSites
@@ -65,6 +68,8 @@ class Rooms:
     options: CopyOptions
     verify_fraction: float = 0.01
     ledger_retention: timedelta = timedelta(days=30)
+    calls: Calls = field(default_factory=Calls)
+    """The hooks of the settings."""
 
 
 def build(settings: Settings) -> Activities:
@@ -98,6 +103,7 @@ def build(settings: Settings) -> Activities:
         ),
         verify_fraction=settings.transfer.verify_fraction,
         ledger_retention=settings.ledger_retention,
+        calls=settings.calls(),
     )
 
     keeper = Keeper([sites.site(name) for name in settings.sites])
@@ -127,6 +133,8 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     catalog = rooms.catalog
     inventory = InventoryActivities(rooms.sites, catalog, rooms.disks, rooms.tuning)
     power = PowerActivities(rooms.sites, catalog, rooms.disks)
+    watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
+    hooks = HookActivities(rooms.calls, catalog)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
     records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
@@ -137,7 +145,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),
         bind(op.POWER_OFF, power.power_off, catalog),
         bind(op.POWER_ON, power.power_on, catalog),
-        bind(op.WATCH_DECISION, power.watch_decision, catalog, recorded=False, leased=False),
+        bind(op.WATCH_DECISION, watch.watch_decision, catalog, recorded=False, leased=False),
         bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
         bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
         bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),
@@ -147,6 +155,8 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.CLEAN_TARGET, snapshots.clean_target, catalog),
         bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog),
         bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
+        # It writes its own record: before preflight there is no run to write to.
+        bind(op.RUN_HOOK, hooks.run_hook, catalog, recorded=False),
         bind(op.SET_LIMITS, LimitActivities(catalog).set_limits, catalog),
         bind(op.CLOSE_RUN, records.close_run, catalog, recorded=False),
     ]

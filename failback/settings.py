@@ -26,8 +26,10 @@ from failback.contracts.plan import Tuning
 from failback.disks.kinds import DatastoreAccess, DiskKind
 from failback.disks.plan import BLOCK_BYTES, SEGMENT_BYTES
 from failback.errors import SettingsInvalid
+from failback.hooks.calls import Calls
 from failback.hypervisor.connection import SiteConnection
 from failback.settings_disks import MoverSettings, NbdSettings, VddkSettings
+from failback.settings_hooks import HookSettings
 from failback.settings_types import Location, Section, from_file
 
 
@@ -194,6 +196,7 @@ class Settings(Section):
     temporal: TemporalSettings = TemporalSettings()
     transfer: TransferSettings = TransferSettings()
     sites: dict[SiteName, SiteSettings] = Field(min_length=1)
+    hooks: dict[SiteName, HookSettings] = Field(default_factory=dict)
 
     @property
     def catalog_url(self) -> str:
@@ -227,6 +230,11 @@ class Settings(Section):
             step_patience=self.step_patience,
             switch_patience=self.switch_patience,
         )
+
+    def calls(self) -> Calls:
+        """The hooks; SettingsInvalid when others may read a file with their secrets."""
+        passwords = frozenset(site.password_file for site in self.sites.values())
+        return Calls({name: hook.call(name) for name, hook in self.hooks.items()}, passwords)
 
     def read_password(self, site: str) -> str:
         """The password of a site, read anew; SettingsInvalid also when others may read the file."""

@@ -37,13 +37,15 @@ def problems(error: ValidationError, model: type[BaseModel]) -> Iterator[Problem
                     keys, "is not an inventory path", "Write it like /Datacenter/vm/folder."
                 )
             case "string_pattern_mismatch":
+                kind = "hook" if keys[0] == "hooks" else "site"
                 yield Problem(
                     keys,
-                    "cannot be the name of a site",
+                    f"cannot be the name of a {kind}",
                     "Use letters, digits, dot, underscore and dash.",
                 )
             case "model_type" | "dict_type" | "model_attributes_type":
-                header = "sites.NAME" if keys[0] == "sites" else dotted(keys)
+                many = keys[0] in ("sites", "hooks")
+                header = f"{keys[0]}.NAME" if many else dotted(keys)
                 yield Problem(keys, "is not a table", f"Write a table [{header}].")
             case "value_error":
                 yield Problem(keys, message, f"Correct it. {DOCUMENTED}")
@@ -180,20 +182,22 @@ def state_dir(path: Path) -> list[Problem]:
 
 def password_file(site: str, path: Path) -> None:
     """SettingsInvalid when the file is not there or others may read it."""
+    private_file(f"password file of site {site}", "password_file", path)
+
+
+def private_file(what: str, key: str, path: Path) -> None:
+    """SettingsInvalid when a file with a secret is not there or others may read it."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
         raise SettingsInvalid(
-            f"The password file of site {site} cannot be read: {path} ({type(error).__name__}).",
-            "Correct password_file or its permissions.",
+            f"The {what} cannot be read: {path} ({type(error).__name__}).",
+            f"Correct {key} or its permissions.",
         ) from error
     if not stat.S_ISREG(mode):
-        raise SettingsInvalid(
-            f"The password file of site {site} is not a file: {path}.", "Correct password_file."
-        )
+        raise SettingsInvalid(f"The {what} is not a file: {path}.", f"Correct {key}.")
     if mode & 0o077:
         raise SettingsInvalid(
-            f"The password file of site {site} is open to others: {path} has mode "
-            f"{stat.S_IMODE(mode):04o}.",
+            f"The {what} is open to others: {path} has mode {stat.S_IMODE(mode):04o}.",
             f"Run `chmod 600 {path}`.",
         )

@@ -7,8 +7,9 @@ here are identities, counts and short evidence.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
 from failback.contracts.plan import Finding, RunPlan
@@ -364,7 +365,7 @@ class HookResult(Contract):
     """How it ended. A failure is a result: the policy decides what it means."""
 
     ok: bool
-    output: Text = ""
+    output: Annotated[str, StringConstraints(max_length=4096)] = ""
     """What it printed or answered, its end, without secrets."""
     evidence: Text = ""
 
@@ -408,6 +409,27 @@ class WatchResult(Contract):
     alarm: Text
     code: Name = "SPLIT_BRAIN"
     """`SPLIT_BRAIN`, `PROBE_FAILED`, `SNAPSHOT_GROWS` or `SNAPSHOT_OLD`."""
+
+
+class SnapshotLook(Contract):
+    """One snapshot of this run, while the decision is awaited."""
+
+    vm: Name
+    name: Name
+    created_at: datetime | None = None
+    stored_bytes: int = 0
+    """Room that the VM's disks take with all their snapshots."""
+    grown_bytes: int = 0
+    """Of it since this watch began."""
+    free_bytes: int | None = None
+    """Free room on the fullest of its datastores; None: not told."""
+
+
+class WatchProgress(Contract):
+    """Heartbeat details of the watch: what our snapshots cost."""
+
+    since: datetime
+    snapshots: tuple[SnapshotLook, ...] = Field(default=(), max_length=16)
 
 
 class Probe(StepCall):

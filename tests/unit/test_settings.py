@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from failback.errors import SettingsInvalid
 from failback.settings import Settings, SiteSettings, load_settings
 from failback.settings_file import locate
+from failback.settings_hooks import HookSettings
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "settings.md"
 
@@ -75,7 +76,8 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
         yield f"{prefix}{name}"
         for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
             if isinstance(part, type) and issubclass(part, BaseModel):
-                inner = f"{prefix}{name}.<name>." if part is SiteSettings else f"{prefix}{name}."
+                many = part in (SiteSettings, HookSettings)
+                inner = f"{prefix}{name}.<name>." if many else f"{prefix}{name}."
                 yield from keys(part, inner)
 
 
