@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from failback.errors import SettingsInvalid
+from failback.hooks.calls import HookCommand, HookUrl
 from failback.settings import Settings, SiteSettings, load_settings
 from failback.settings_file import locate
 from failback.settings_hooks import HookSettings
@@ -487,3 +488,53 @@ r = "[s]"
 @given(st.text(alphabet="[]{}=\"'\\#\n a1.,", max_size=60))
 def test_any_text_is_located_or_refused(text: str) -> None:
     locate(text)
+
+
+def test_hooks_are_read_with_paths_relative_to_the_file(folder: Path) -> None:
+    headers = folder / "headers"
+    headers.write_text(f"Authorization: Bearer {SECRET}\n")
+    headers.chmod(0o600)
+    text = MINIMAL + (
+        '[hooks.dns-1]\ncommand = ["hooks/dns", "a b"]\n'
+        '[hooks.page]\nurl = "https://pager.example/x?y=1"\nheaders_file = "headers"\n'
+        '[hooks.near]\nurl = "http://127.0.0.1:8080/"\nmethod = "PUT"\n'
+    )
+
+    calls = load(folder, text).calls()
+
+    assert calls.hooks == {
+        "dns-1": HookCommand((str(folder / "hooks" / "dns"), "a b")),
+        "page": HookUrl("https://pager.example/x?y=1", headers_file=headers),
+        "near": HookUrl("http://127.0.0.1:8080/", "PUT"),
+    }
+    assert set(calls.secret_files) == {folder / "password"}
+
+
+@pytest.mark.parametrize(
+    ("table", "complaint"),
+    [
+        ("", "must have either command or url"),
+        ('command = ["/x"]\nurl = "https://x/"', "must have either command or url"),
+        ("command = []", "is empty"),
+        ('command = ["sh", "-c"]', "must begin with the path of the program"),
+        ('command = ["/x"]\nmethod = "PUT"', "has keys that only a hook with url has"),
+        ('url = "ftp://x/"', "not of the form https://host/path"),
+        ('url = "https://ann:geheim@x/"', "carries a user name or password"),
+        ('url = "http://pager.example/"', "is not encrypted"),
+        ('url = "https://x/"\npassword = "x"', "is not a known key"),
+    ],
+)
+def test_a_wrong_hook_is_refused(folder: Path, table: str, complaint: str) -> None:
+    message = refused(folder, f"{MINIMAL}[hooks.dns]\n{table}\n")
+
+    assert complaint in message
+    assert "geheim" not in message
+
+
+def test_a_headers_file_that_others_may_read_is_refused(folder: Path) -> None:
+    (folder / "headers").write_text("X: y\n")
+    (folder / "headers").chmod(0o644)
+    settings = load(folder, MINIMAL + '[hooks.a]\nurl = "https://x/"\nheaders_file = "headers"\n')
+
+    with pytest.raises(SettingsInvalid, match="headers file of hook a is open to others"):
+        settings.calls()
