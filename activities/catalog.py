@@ -9,7 +9,7 @@ from datetime import timedelta
 from activities.edge import Attempt, now, snapshot_name
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
-from failback.contracts.operations import CloseRun, Done, SetReplicaState
+from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState
 from failback.errors import CatalogUnavailable, ReplicaUnknown, SplitBrain
@@ -40,6 +40,13 @@ class CatalogActivities:
         self.catalog.set_state(run.run_id, run.replica, argument.to, argument.allowed_from)
         return Done(evidence=f"replica {run.replica} is in state {argument.to}")
 
+    def replace_source(self, argument: ReplaceSource, attempt: Attempt) -> Done:
+        """Another VM becomes the replica's source. Idempotent because it is a compare-and-set."""
+        attempt.beat()
+        run = argument.run
+        self.catalog.replace_source(run.run_id, run.replica, argument.old, argument.new)
+        return Done(evidence=f"the source VM of {run.replica} is {argument.new}")
+
     def close_run(self, argument: CloseRun, attempt: Attempt) -> Done:
         """Close the run in one transaction, and remove a part of what old runs left.
 
@@ -69,6 +76,11 @@ class CatalogActivities:
                     "Power it off and send retry.",
                 )
         attempt.beat()
+        took_place = None
+        if argument.old_source is not None and argument.target is not None:
+            # Read again: it has got its final name meanwhile, and jobs are for people too.
+            target = self.sites.site(argument.target.site).read([argument.target])[0].identity
+            took_place = argument.old_source, target
         self.catalog.close_commit(
             run.run_id,
             run.replica,
@@ -76,6 +88,7 @@ class CatalogActivities:
             now(),
             argument.request,
             snapshot_name=snapshot_name(run.run_id, PROTECTIVE_PURPOSE),
+            took_place=took_place,
         )
         return Done(evidence="replica READY, protective snapshot is its newest restore point")
 

@@ -84,6 +84,12 @@ class DifferenceActivities:
     def _choose(
         self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
+        if argument.pass_no == 1 and argument.blank_target:
+            return (
+                Method.FULL,
+                "the target's disk is new and empty: what is allocated is copied",
+                None,
+            )
         if argument.pass_no == 1:
             return Method.COMPARE, "pass 1 has no trusted base on both sides", None
         if look.doubt:

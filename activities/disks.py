@@ -16,6 +16,7 @@ from activities.room import LOOK_S, Reserve, RoomWatch
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
 from failback.contracts.vm import Disk, DiskOpening, VmIdentity
+from failback.contracts.words import Method
 from failback.disks.blockio import BlockIO
 from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
@@ -73,6 +74,10 @@ class Disks:
         """Raise now what opening a disk would raise for its name and the settings."""
         self._access(site).require(file)
 
+    def require_place(self, site: str, datastore: str) -> None:
+        """As `require`, for a disk that is still to be made."""
+        self._access(site).require_place(datastore)
+
     @contextlib.contextmanager
     def conditions(self, call: DiskCall, attempt: Attempt) -> Iterator[Conditions]:
         """What holds while a disk is written: limits of its run and worker, room. Raises at once
@@ -97,6 +102,10 @@ class Disks:
             window=pace.window,
             request_bytes=pace.request_bytes,
             throttle=conditions.throttle,
+            # Only this run writes a disk that it made, and always the same frozen content in this
+            # pass: what an earlier attempt left unfinished reads as the source or as zeroes.
+            full=call.plan.method is Method.FULL,
+            blank_target=call.plan.method is Method.FULL,
         )
 
     @contextlib.contextmanager

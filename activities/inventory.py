@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass
 
-from activities.disks import Disks
 from activities.edge import Attempt
+from activities.gathering import Gathering
 from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
@@ -19,13 +18,10 @@ from failback.contracts.operations import (
     ProbeResult,
     TargetGuard,
 )
-from failback.contracts.plan import Finding, RunPlan, Tuning
-from failback.contracts.vm import VmIdentity
+from failback.contracts.plan import Finding
 from failback.contracts.words import PowerState, Severity
 from failback.errors import (
     CatalogUnavailable,
-    ClaimHeld,
-    DiskError,
     FailbackError,
     ReplicaUnknown,
     SettingsInvalid,
@@ -35,8 +31,7 @@ from failback.errors import (
 )
 from failback.hypervisor.ports import Sites
 from failback.preflight.checks import check
-from failback.preflight.collect import Ask, collect
-from failback.preflight.evidence import Evidence, refuse
+from failback.preflight.evidence import refuse
 
 log = logging.getLogger(__name__)
 
@@ -47,8 +42,7 @@ class InventoryActivities:
 
     sites: Sites
     catalog: Catalog
-    disks: Disks
-    tuning: Tuning
+    gathering: Gathering
 
     def preflight(self, argument: Preflight, attempt: Attempt) -> PreflightResult:
         """Claim the VMs, read them once, run every check; a refusal releases the claims.
@@ -62,13 +56,12 @@ class InventoryActivities:
             return refused(("REPLICA_UNKNOWN", request.replica, error))
         self.catalog.open_run(run.run_id, f"failback/{run.replica}", request.replica, request)
         try:
-            claims = [claim_of(record.replica), claim_of(record.source)]
-            self.catalog.claim(run.run_id, [f"replica:{request.replica}", *claims])
-        except ClaimHeld as error:
-            self.catalog.close_refused(run.run_id)
-            return refused(("CLAIM_HELD", request.replica, error))
-        try:
-            evidence = self._evidence(argument, record.replica, record.source, attempt)
+            claims = [f"replica:{request.replica}", claim_of(record.replica)]
+            self.catalog.claim(run.run_id, [*claims, claim_of(record.source)])
+            wanted = self.gathering.target(request, record)
+            if wanted.identity.moref:
+                self.catalog.claim(run.run_id, [claim_of(wanted.identity)])
+            evidence = self.gathering.evidence(request, record, wanted, attempt)
         except (SiteUnreachable, SiteBusy, CatalogUnavailable) as error:
             if request.auto_retry and attempt.number < 3:
                 raise
@@ -81,58 +74,9 @@ class InventoryActivities:
         if any(finding.severity is Severity.REFUSE for finding in findings):
             self.catalog.close_refused(run.run_id)
             return PreflightResult(findings=findings)
-        return PreflightResult(findings=findings, plan=self._plan(evidence))
-
-    def _evidence(
-        self, argument: Preflight, replica: VmIdentity, source: VmIdentity, attempt: Attempt
-    ) -> Evidence:
-        record = self.catalog.get_replica(argument.request.replica)
-        ask = Ask(
-            request=argument.request,
-            state=record.state,
-            replica=replica,
-            target=source,
-            running_jobs=self.catalog.running_jobs(source),
-        )
-        (evidence,) = collect(self.sites, [ask], attempt.beat, datetime.now(UTC))
-        unopenable: dict[str, str] = {}
-        for view, disk in evidence.paired_disks():
-            try:
-                self.disks.require(view.identity.site, disk.file)
-            except FailbackError as error:
-                unopenable[disk.file] = str(error)
-        labels = {} if unopenable else self._labels(evidence, attempt)
-        return replace(evidence, unopenable=unopenable, labels=labels)
-
-    def _labels(self, evidence: Evidence, attempt: Attempt) -> dict[str, tuple[str, str]]:
-        """Names of both disks of each pair, where both can be read now and have one."""
-        labels: dict[str, tuple[str, str]] = {}
-        disks = {(view.identity, disk.key): disk for view, disk in evidence.paired_disks()}
-        replica, target = evidence.replica.identity, evidence.target.identity
-        for pair in evidence.pairs():
-            try:
-                ours = self.disks.label(replica, disks[replica, pair.replica_key], attempt)
-                theirs = self.disks.label(target, disks[target, pair.target_key], attempt)
-            except DiskError as error:
-                # A host may lock a running VM's disk: it is looked at again before any write.
-                log.info("disk not looked at", extra={"vm": str(target), "detail": str(error)})
-                continue
-            if ours is not None and theirs is not None:
-                labels[str(pair.address)] = (ours, theirs)
-        return labels
-
-    def _plan(self, evidence: Evidence) -> RunPlan:
-        return RunPlan(
-            replica=evidence.replica.identity,
-            target=evidence.target.identity,
-            pairs=evidence.pairs(),
-            replica_power=evidence.replica.power,
-            target_power=evidence.target.power,
-            replica_tracking=evidence.replica.tracking_enabled,
-            target_tracking=evidence.target.tracking_enabled,
-            target_snapshots=len(evidence.target.snapshots),
-            tuning=self.tuning,
-        )
+        plan = self.gathering.plan(evidence, record)
+        self.catalog.set_run_plan(run.run_id, plan.model_dump_json())
+        return PreflightResult(findings=findings, plan=plan)
 
     def check_drift(self, argument: CheckDrift, attempt: Attempt) -> Done:
         """Stop before the replica goes off when either VM is not what the plan says.

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from activities.catalog import CatalogActivities
+from activities.creation import CreationActivities
 from activities.difference import DifferenceActivities
 from activities.disks import Disks
 from activities.edge import bind
+from activities.gathering import Gathering
 from activities.hooks import HookActivities
 from activities.inventory import InventoryActivities
 from activities.limits import LimitActivities
@@ -131,11 +133,13 @@ def serve_disks(mover: MoverSettings | None, access: DatastoreAccess) -> MoverSe
 def control(rooms: Rooms) -> list[Callable[..., Any]]:
     """Activities that talk to sites and the catalog."""
     catalog = rooms.catalog
-    inventory = InventoryActivities(rooms.sites, catalog, rooms.disks, rooms.tuning)
+    gathering = Gathering(rooms.sites, catalog, rooms.disks, rooms.tuning, rooms.calls)
+    inventory = InventoryActivities(rooms.sites, catalog, gathering)
     power = PowerActivities(rooms.sites, catalog, rooms.disks)
     watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
     hooks = HookActivities(rooms.calls, catalog)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    creation = CreationActivities(rooms.sites)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
     records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
     return [
@@ -146,6 +150,11 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.POWER_OFF, power.power_off, catalog),
         bind(op.POWER_ON, power.power_on, catalog),
         bind(op.WATCH_DECISION, watch.watch_decision, catalog, recorded=False, leased=False),
+        bind(op.CREATE_TARGET, creation.create_target, catalog),
+        bind(op.DELETE_TARGET, creation.delete_target, catalog),
+        bind(op.COPY_CONFIGURATION, creation.copy_configuration, catalog),
+        bind(op.REGISTER_TARGET, creation.register_target, catalog),
+        bind(op.REPLACE_SOURCE, records.replace_source, catalog),
         bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
         bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
         bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),

@@ -21,7 +21,8 @@ FailbackError
  |   |- ConsentMissing         the operation loses data and nobody agreed
  |   |- SplitBrain             another copy of the VM runs, or may run
  |   |- ReplicaUsed            the replica ran after its protective snapshot
- |   `- TargetNotRestorable    what undo needs to restore the target is gone
+ |   |- TargetNotRestorable    what undo needs to restore the target is gone
+ |   `- TargetNotOurs          a VM that the run made holds what it did not make
  |- CatalogError
  |   |- CatalogUnavailable     locked, full or not to be reached            (retryable)
  |   |- ReplicaUnknown, StateConflict, ClaimHeld
@@ -186,6 +187,10 @@ class ReplicaUsed(VmError):
 
 class TargetNotRestorable(VmError):
     """What undo needs to restore the target is gone."""
+
+
+class TargetNotOurs(VmError):
+    """A VM that the run made holds something it did not make: it is not deleted."""
 
 
 class CatalogError(FailbackError):

@@ -181,7 +181,9 @@ class Engine:
         """Walk the compensations of everything that was reached; nothing can stop this. A skipped
         step counts: a target that was not to be powered on may have been, by hand."""
         self.enter(Phase.UNDOING)
-        for step in undo_list([row.name for row in self.run.steps]):
+        reached = [row.name for row in self.run.steps]
+        destination = self.run.facts.request.destination
+        for step in undo_list(reached, destination):
             await self.step(step)
 
     async def step(self, step: Step) -> None:

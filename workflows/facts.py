@@ -77,6 +77,18 @@ class Facts(Contract):
         return self.plan
 
     @property
+    def others(self) -> tuple[VmIdentity, ...]:
+        """The old source VM, where another VM takes its place and it is still there."""
+        plan = self.known
+        there = plan.old_source is not None and plan.old_source_there
+        return (plan.old_source,) if there and plan.old_source is not None else ()
+
+    @property
+    def targets(self) -> tuple[VmIdentity, ...]:
+        """The target VM, once there is one."""
+        return (self.known.target,) if self.known.target_exists else ()
+
+    @property
     def switching(self) -> SwitchPolicy:
         """When the work moves over, as it was last said."""
         return self.switch or self.request.switch

@@ -28,6 +28,7 @@ class Gate:
         note_cycle(self.run, StepName.FREEZE_REPLICA, StepName.TRANSPORT_CHANGES)
         if self.run.phase is not Phase.READY_TO_SWITCH:
             if not self._look():
+                self.run.gate = None
                 return
             await self.engine.step(READY_TO_SWITCH)
         while self._look():

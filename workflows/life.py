@@ -24,12 +24,12 @@ from workflows import requests
 from workflows.engine import Engine, GoOnLater, OperationError, OperationStopped, UndoAsked
 from workflows.gate import Gate
 from workflows.steps import (
-    AFTER_GATE,
     AWAIT_DECISION,
-    BEFORE_GATE,
     COMMIT,
     LIMITS,
     PREFLIGHT,
+    after_gate,
+    before_gate,
     head,
 )
 
@@ -75,7 +75,7 @@ class Life:
         self.began(accepted)
         if not accepted:
             return Outcome.REFUSED
-        await self.engine.forward(BEFORE_GATE)
+        await self.engine.forward(before_gate(self.run.facts.request.destination))
         return await self._from_gate()
 
     async def _rest(self) -> Outcome:
@@ -91,7 +91,7 @@ class Life:
 
     async def _from_gate(self) -> Outcome:
         await Gate(self.engine).hold()
-        check, *switch = AFTER_GATE
+        check, *switch = after_gate(self.run.facts.request.destination)
         # The last look at both VMs belongs to the gate when there was one.
         await self.engine.forward((replace(check, phase=self.run.phase),))
         async with self._budget():

@@ -15,6 +15,7 @@ from typing import Any, TypedDict
 
 from failback.contracts import operations as ops
 from failback.contracts.words import (
+    Destination,
     GuestTimeoutPolicy,
     Outcome,
     Phase,
@@ -75,6 +76,7 @@ def _difference(facts: Facts, step: Step, pass_no: int) -> tuple[ops.CalculateDi
             replica=facts.known.replica,
             guard=facts.guard(),
             disks=facts.pass_disks(pass_no),
+            blank_target=facts.request.destination is Destination.NEW,
         ),
     )
 
@@ -136,7 +138,7 @@ SETTLE = Step(
         (
             ops.Settle(
                 **head(f, s),
-                vms=(f.known.target, f.known.replica),
+                vms=(*f.targets, f.known.replica),
                 written_disks=f.target_openings(),
                 attest_off=f.attested_off,
             ),
@@ -200,7 +202,7 @@ UNDO_POWER_OFF_REPLICA = Step(
             ops.PowerOn(
                 **head(f, s),
                 vm=f.known.replica,
-                must_be_off=(f.known.target,),
+                must_be_off=(*f.targets, *f.others),
                 attest_off=f.attested_off,
             ),
         )
@@ -260,7 +262,7 @@ UNDO_POWER_ON_TARGET = Step(
             vm=f.known.target,
             guest_timeout=f.request.guest_timeout,
             # Its content is reverted next, so a shutdown would only prolong the downtime.
-            hard=f.request.protect_target,
+            hard=f.request.protect_target or f.request.destination is Destination.NEW,
             accept_suspended=True,
             attest_off=f.attested_off,
         ),
@@ -379,143 +381,337 @@ RESYNC: tuple[Step, ...] = (
 )
 """One cycle. The compensation of `freeze_replica` removes the read snapshot of the newest one."""
 
-ORIGINAL: tuple[Step, ...] = (
-    Step(
-        StepName.POWER_OFF_TARGET,
-        "Power off the target VM",
-        Phase.SYNCING,
-        op.POWER_OFF,
-        lambda f, s: (
-            ops.PowerOff(
+POWER_OFF_TARGET = Step(
+    StepName.POWER_OFF_TARGET,
+    "Power off the target VM",
+    Phase.SYNCING,
+    op.POWER_OFF,
+    lambda f, s: (
+        ops.PowerOff(
+            **head(f, s),
+            vm=f.known.target,
+            guest_timeout=f.request.guest_timeout,
+            on_guest_timeout=f.request.on_guest_timeout,
+            accept_suspended=f.request.accept_suspended,
+        ),
+    ),
+    undo_on=lambda f, code: (
+        code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
+    ),
+)
+
+PROTECT_TARGET = Step(
+    StepName.PROTECT_TARGET,
+    "Protect the target VM: tracking off, snapshot, mark",
+    Phase.SYNCING,
+    op.PROTECT_TARGET,
+    lambda f, s: (
+        ops.ProtectTarget(
+            **head(f, s),
+            target=f.known.target,
+            pairs=f.known.pairs,
+            snapshot=f.request.protect_target,
+        ),
+    ),
+    lambda f, r: f.model_copy(update={"protected": r[0]}),
+    undo=UNDO_PROTECT_TARGET,
+)
+
+POWER_OFF_REPLICA = Step(
+    StepName.POWER_OFF_REPLICA,
+    "Power off the VM replica: downtime begins",
+    Phase.SWITCHING,
+    op.POWER_OFF,
+    lambda f, s: (
+        ops.PowerOff(
+            **head(f, s),
+            vm=f.known.replica,
+            guest_timeout=f.request.guest_timeout,
+            on_guest_timeout=f.request.on_guest_timeout,
+            accept_suspended=f.request.accept_suspended,
+        ),
+    ),
+    lambda f, r: f.model_copy(update={"replica_off": r[0]}),
+    undo=UNDO_POWER_OFF_REPLICA,
+    undo_on=lambda f, code: (
+        code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
+    ),
+)
+
+PROTECT_REPLICA = Step(
+    StepName.PROTECT_REPLICA,
+    "Failback protective snapshot of the VM replica",
+    Phase.SWITCHING,
+    op.SNAPSHOT_REPLICA,
+    lambda f, s: (
+        ops.SnapshotReplica(**head(f, s), replica=f.known.replica, purpose=PROTECTIVE_SNAPSHOT),
+    ),
+    lambda f, r: f.model_copy(update={"protective": r[0]}),
+    undo=UNDO_PROTECT_REPLICA,
+)
+
+CALCULATE_DIFFERENCE_2 = Step(
+    StepName.CALCULATE_DIFFERENCE_2,
+    "Calculate the difference, pass 2",
+    Phase.SWITCHING,
+    op.CALCULATE_DIFFERENCE,
+    lambda f, s: _difference(f, s, f.final_pass),
+    _learn_difference,
+)
+
+TRANSPORT_CHANGES_2 = Step(
+    StepName.TRANSPORT_CHANGES_2,
+    "Transport the changes, pass 2",
+    Phase.SWITCHING,
+    op.TRANSPORT_CHANGES,
+    lambda f, s: _transport(f, s, f.final_pass),
+    lambda f, r: f.model_copy(update={"transfers": f.transfers + r}),
+)
+
+VERIFY = Step(
+    StepName.VERIFY,
+    "Verify both sides by digest",
+    Phase.SWITCHING,
+    op.VERIFY,
+    _verify,
+    lambda f, r: f.model_copy(update={"verified": r}),
+)
+
+MARK_FAILBACK = Step(
+    StepName.MARK_FAILBACK,
+    "Set the replica state to FAILBACK",
+    Phase.SWITCHING,
+    op.SET_REPLICA_STATE,
+    lambda f, s: (
+        ops.SetReplicaState(
+            **head(f, s),
+            to=ReplicaState.FAILBACK,
+            allowed_from=(ReplicaState.FAILOVER, ReplicaState.READY_TO_SWITCH),
+            verified_target=f.known.target,
+        ),
+    ),
+    undo=UNDO_MARK_FAILBACK,
+)
+
+POWER_ON_TARGET = Step(
+    StepName.POWER_ON_TARGET,
+    "Power on the target VM: downtime ends",
+    Phase.SWITCHING,
+    op.POWER_ON,
+    lambda f, s: (
+        (
+            ops.PowerOn(
                 **head(f, s),
                 vm=f.known.target,
-                guest_timeout=f.request.guest_timeout,
-                on_guest_timeout=f.request.on_guest_timeout,
-                accept_suspended=f.request.accept_suspended,
+                must_be_off=(f.known.replica, *f.others),
+                attest_off=f.attested_off,
+                written_disks=f.target_openings(),
             ),
-        ),
-        undo_on=lambda f, code: (
-            code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
+        )
+        if f.request.power_on_target
+        else ()
+    ),
+    lambda f, r: f.model_copy(update={"target_on_at": r[0].at}),
+    undo=UNDO_POWER_ON_TARGET,
+)
+
+# --- recovered and new: another VM takes the place of the old source VM --------------------------
+
+POWER_OFF_SOURCE = Step(
+    StepName.POWER_OFF_SOURCE,
+    "Power off the old source VM",
+    Phase.SYNCING,
+    op.POWER_OFF,
+    lambda f, s: tuple(
+        ops.PowerOff(
+            **head(f, s),
+            vm=vm,
+            guest_timeout=f.request.guest_timeout,
+            on_guest_timeout=f.request.on_guest_timeout,
+            accept_suspended=f.request.accept_suspended,
+            attest_off=f.attested_off,
+        )
+        for vm in f.others
+    ),
+)
+
+UNDO_REPLACE_SOURCE = Step(
+    StepName.UNDO_REPLACE_SOURCE,
+    "Give the replica its old source VM back",
+    Phase.UNDOING,
+    op.REPLACE_SOURCE,
+    lambda f, s: tuple(
+        ops.ReplaceSource(**head(f, s), old=f.known.target, new=vm)
+        for vm in (f.known.old_source,)
+        if vm is not None
+    ),
+)
+
+REPLACE_SOURCE = Step(
+    StepName.REPLACE_SOURCE,
+    "Make the recovered VM the replica's source VM",
+    Phase.SWITCHING,
+    op.REPLACE_SOURCE,
+    lambda f, s: tuple(
+        ops.ReplaceSource(**head(f, s), old=vm, new=f.known.target)
+        for vm in (f.known.old_source,)
+        if vm is not None
+    ),
+    undo=UNDO_REPLACE_SOURCE,
+)
+
+
+def _learn_target(facts: Facts, results: tuple[ops.CreateTargetResult, ...]) -> Facts:
+    made = results[0]
+    plan = facts.known.model_copy(update={"target": made.target, "pairs": made.pairs})
+    protected = ops.ProtectTargetResult(power_mark=made.power_mark, disks=made.disks)
+    return facts.model_copy(update={"plan": plan, "protected": protected})
+
+
+UNDO_CREATE_TARGET = Step(
+    StepName.UNDO_CREATE_TARGET,
+    "Delete the VM that this run made",
+    Phase.UNDOING,
+    op.DELETE_TARGET,
+    lambda f, s: (
+        ops.DeleteTarget(
+            **head(f, s),
+            site=f.known.target.site,
+            target=f.known.target if f.known.target_exists else None,
+            replica=f.known.replica,
+            request=f.request,
+            plan=f.known,
+            files=tuple(disk.file for disk in f.protected.disks) if f.protected else (),
+            attest_off=f.attested_off,
+            accept_not_restored=f.undo.accept_target_not_restored,
         ),
     ),
-    Step(
-        StepName.PROTECT_TARGET,
-        "Protect the target VM: tracking off, snapshot, mark",
-        Phase.SYNCING,
-        op.PROTECT_TARGET,
-        lambda f, s: (
-            ops.ProtectTarget(
-                **head(f, s),
-                target=f.known.target,
-                pairs=f.known.pairs,
-                snapshot=f.request.protect_target,
-            ),
-        ),
-        lambda f, r: f.model_copy(update={"protected": r[0]}),
-        undo=UNDO_PROTECT_TARGET,
+)
+
+CREATE_TARGET = Step(
+    StepName.CREATE_TARGET,
+    "Make the target VM: empty disks, no network, temporary name",
+    Phase.SYNCING,
+    op.CREATE_TARGET,
+    lambda f, s: (
+        ops.CreateTarget(**head(f, s), replica=f.known.replica, request=f.request, plan=f.known),
     ),
+    _learn_target,
+    undo=UNDO_CREATE_TARGET,
+)
+
+COPY_CONFIGURATION = Step(
+    StepName.COPY_CONFIGURATION,
+    "Copy NVRAM and check the configuration",
+    Phase.SWITCHING,
+    op.COPY_CONFIGURATION,
+    lambda f, s: (
+        ops.CopyConfiguration(
+            **head(f, s), replica=f.known.replica, target=f.known.target, request=f.request
+        ),
+    ),
+)
+
+UNDO_REGISTER_TARGET = Step(
+    StepName.UNDO_REGISTER_TARGET,
+    "Take the final name and the network from the target VM",
+    Phase.UNDOING,
+    op.REGISTER_TARGET,
+    lambda f, s: tuple(
+        ops.RegisterTarget(
+            **head(f, s),
+            target=vm,
+            request=f.request,
+            final_name=f.known.final_name,
+            back=True,
+        )
+        for vm in f.targets
+    ),
+)
+
+REGISTER_TARGET = Step(
+    StepName.REGISTER_TARGET,
+    "Give the target VM its final name and connect its network",
+    Phase.SWITCHING,
+    op.REGISTER_TARGET,
+    lambda f, s: (
+        ops.RegisterTarget(
+            **head(f, s),
+            target=f.known.target,
+            request=f.request,
+            final_name=f.known.final_name,
+        ),
+    ),
+    undo=UNDO_REGISTER_TARGET,
+)
+
+# --- the lists -----------------------------------------------------------------------------------
+
+_PASS_1 = (FREEZE_REPLICA, CALCULATE_DIFFERENCE, TRANSPORT_CHANGES, UNFREEZE_REPLICA)
+_PASS_2 = (POWER_OFF_REPLICA, PROTECT_REPLICA, CALCULATE_DIFFERENCE_2, TRANSPORT_CHANGES_2)
+
+ORIGINAL: tuple[Step, ...] = (
+    POWER_OFF_TARGET,
+    PROTECT_TARGET,
     FREEZE_REPLICA,
     CALCULATE_DIFFERENCE,
     TRANSPORT_CHANGES,
     UNFREEZE_REPLICA,
     CHECK_DRIFT,
-    Step(
-        StepName.POWER_OFF_REPLICA,
-        "Power off the VM replica: downtime begins",
-        Phase.SWITCHING,
-        op.POWER_OFF,
-        lambda f, s: (
-            ops.PowerOff(
-                **head(f, s),
-                vm=f.known.replica,
-                guest_timeout=f.request.guest_timeout,
-                on_guest_timeout=f.request.on_guest_timeout,
-                accept_suspended=f.request.accept_suspended,
-            ),
-        ),
-        lambda f, r: f.model_copy(update={"replica_off": r[0]}),
-        undo=UNDO_POWER_OFF_REPLICA,
-        undo_on=lambda f, code: (
-            code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
-        ),
-    ),
-    Step(
-        StepName.PROTECT_REPLICA,
-        "Failback protective snapshot of the VM replica",
-        Phase.SWITCHING,
-        op.SNAPSHOT_REPLICA,
-        lambda f, s: (
-            ops.SnapshotReplica(**head(f, s), replica=f.known.replica, purpose=PROTECTIVE_SNAPSHOT),
-        ),
-        lambda f, r: f.model_copy(update={"protective": r[0]}),
-        undo=UNDO_PROTECT_REPLICA,
-    ),
-    Step(
-        StepName.CALCULATE_DIFFERENCE_2,
-        "Calculate the difference, pass 2",
-        Phase.SWITCHING,
-        op.CALCULATE_DIFFERENCE,
-        lambda f, s: _difference(f, s, f.final_pass),
-        _learn_difference,
-    ),
-    Step(
-        StepName.TRANSPORT_CHANGES_2,
-        "Transport the changes, pass 2",
-        Phase.SWITCHING,
-        op.TRANSPORT_CHANGES,
-        lambda f, s: _transport(f, s, f.final_pass),
-        lambda f, r: f.model_copy(update={"transfers": f.transfers + r}),
-    ),
-    Step(
-        StepName.VERIFY,
-        "Verify both sides by digest",
-        Phase.SWITCHING,
-        op.VERIFY,
-        _verify,
-        lambda f, r: f.model_copy(update={"verified": r}),
-    ),
-    Step(
-        StepName.MARK_FAILBACK,
-        "Set the replica state to FAILBACK",
-        Phase.SWITCHING,
-        op.SET_REPLICA_STATE,
-        lambda f, s: (
-            ops.SetReplicaState(
-                **head(f, s),
-                to=ReplicaState.FAILBACK,
-                allowed_from=(ReplicaState.FAILOVER, ReplicaState.READY_TO_SWITCH),
-                verified_target=f.known.target,
-            ),
-        ),
-        undo=UNDO_MARK_FAILBACK,
-    ),
-    Step(
-        StepName.POWER_ON_TARGET,
-        "Power on the target VM: downtime ends",
-        Phase.SWITCHING,
-        op.POWER_ON,
-        lambda f, s: (
-            (
-                ops.PowerOn(
-                    **head(f, s),
-                    vm=f.known.target,
-                    must_be_off=(f.known.replica,),
-                    attest_off=f.attested_off,
-                    written_disks=f.target_openings(),
-                ),
-            )
-            if f.request.power_on_target
-            else ()
-        ),
-        lambda f, r: f.model_copy(update={"target_on_at": r[0].at}),
-        undo=UNDO_POWER_ON_TARGET,
-    ),
+    POWER_OFF_REPLICA,
+    PROTECT_REPLICA,
+    CALCULATE_DIFFERENCE_2,
+    TRANSPORT_CHANGES_2,
+    VERIFY,
+    MARK_FAILBACK,
+    POWER_ON_TARGET,
 )
 
-BEFORE_GATE, AFTER_GATE = (
-    ORIGINAL[: ORIGINAL.index(CHECK_DRIFT)],
-    ORIGINAL[ORIGINAL.index(CHECK_DRIFT) :],
+RECOVERED: tuple[Step, ...] = (
+    POWER_OFF_SOURCE,
+    POWER_OFF_TARGET,
+    PROTECT_TARGET,
+    *_PASS_1,
+    CHECK_DRIFT,
+    *_PASS_2,
+    VERIFY,
+    MARK_FAILBACK,
+    REPLACE_SOURCE,
+    POWER_ON_TARGET,
 )
+
+NEW: tuple[Step, ...] = (
+    POWER_OFF_SOURCE,
+    CREATE_TARGET,
+    *_PASS_1,
+    CHECK_DRIFT,
+    *_PASS_2,
+    COPY_CONFIGURATION,
+    VERIFY,
+    MARK_FAILBACK,
+    REGISTER_TARGET,
+    POWER_ON_TARGET,
+)
+
+LISTS: dict[Destination, tuple[Step, ...]] = {
+    Destination.ORIGINAL: ORIGINAL,
+    Destination.RECOVERED: RECOVERED,
+    Destination.NEW: NEW,
+}
+"""What each destination walks after preflight; the gate stands before CHECK_DRIFT."""
+
+
+def before_gate(destination: Destination) -> tuple[Step, ...]:
+    """The steps up to the gate: pass 1, while the replica serves."""
+    steps = LISTS[destination]
+    return steps[: steps.index(CHECK_DRIFT)]
+
+
+def after_gate(destination: Destination) -> tuple[Step, ...]:
+    """The steps from the gate on, the check before the switch first."""
+    steps = LISTS[destination]
+    return steps[steps.index(CHECK_DRIFT) :]
+
 
 LIMITS = "Write the limits for the movers"
 
@@ -527,7 +723,7 @@ AWAIT_DECISION = Step(
     lambda f, s: (
         ops.WatchDecision(
             **head(f, s),
-            must_be_off=(f.known.replica,),
+            must_be_off=(f.known.replica, *f.others),
             target=f.known.target,
             probes=f.finalizing.probes,
             probes_count_from=(
@@ -550,14 +746,20 @@ COMMIT = Step(
             protective_snapshot=f.protective.snapshot if f.protective else None,
             replica=f.known.replica,
             target=f.known.target,
+            old_source=f.known.old_source,
         ),
     ),
 )
 
 
-def undo_list(reached: list[StepName]) -> tuple[Step, ...]:
+def undo_list(reached: list[StepName], destination: Destination) -> tuple[Step, ...]:
     """What undo does when these steps were reached: settle, then reversed compensations."""
     done = set(reached)
-    forward = (PREFLIGHT, *BEFORE_GATE, READY_TO_SWITCH, *AFTER_GATE)
+    forward = (
+        PREFLIGHT,
+        *before_gate(destination),
+        READY_TO_SWITCH,
+        *after_gate(destination),
+    )
     back = tuple(s.undo for s in reversed(forward) if s.undo is not None and s.name in done)
     return (SETTLE, *back)

@@ -88,6 +88,18 @@ def running(session: Session, source: VmIdentity) -> tuple[str, ...]:
     return tuple(job.name for job in of_vm_id(session, vm.id) if job.running)
 
 
+def replace_member(session: Session, old_vm_id: int, new_vm_id: int) -> None:
+    """Every job that includes the old VM excludes it and includes the new one in its place."""
+    for job in of_vm_id(session, old_vm_id):
+        for vm_id, excluded in ((old_vm_id, True), (new_vm_id, False)):
+            member = session.get(JobMemberRow, (job.name, vm_id))
+            if member is None:
+                member = JobMemberRow(job_name=job.name, vm_id=vm_id)
+            member.excluded = excluded
+            session.add(member)
+    session.flush()
+
+
 def ask_full_compare(session: Session, source_vm_id: int) -> None:
     """After a commit the jobs' own change marks are void: their next run compares everything."""
     for job in of_vm_id(session, source_vm_id):

@@ -196,6 +196,24 @@ def change(row: ReplicaRow, state: ReplicaState, held_by: str | None, now: datet
     row.revision += 1
 
 
+def replace_source(
+    session: Session, key: str, old: VmIdentity, new: VmIdentity, now: datetime
+) -> None:
+    """Compare-and-set of the source VM: from `old` to `new`; `new` already is success."""
+    row = find(session, key, lock=True)
+    before, after = vm_row(session, old), vm_row(session, new)
+    assert after.id is not None
+    if row.source_vm_id == after.id:
+        return
+    if row.source_vm_id != before.id:
+        raise StateConflict(
+            f"The source VM of replica {key} is {_vm(session, row.source_vm_id)}, not {old}.",
+            "Find out who changed it: `failback replica show`.",
+        )
+    row.source_vm_id, row.updated_at = after.id, now
+    row.revision += 1
+
+
 def mark_failover(session: Session, key: str, now: datetime) -> ReplicaRecord:
     """READY to FAILOVER; FAILOVER already is success."""
     row = find(session, key, lock=True)

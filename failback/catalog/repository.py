@@ -170,6 +170,7 @@ class Catalog:
         request: Request | None = None,
         *,
         snapshot_name: str = "",
+        took_place: tuple[VmIdentity, VmIdentity] | None = None,
     ) -> RunRecord:
         """The one transaction of a commit; a repeat is success, after an undo StateConflict."""
         return self._write(
@@ -180,7 +181,12 @@ class Catalog:
             at,
             request or Request(),
             snapshot_name,
+            took_place,
         )
+
+    def replace_source(self, run_id: str, key: str, old: VmIdentity, new: VmIdentity) -> None:
+        """Compare-and-set of the replica's source VM for an open run; StateConflict."""
+        self._write(runs.replace_source, run_id, key, old, new, self._now())
 
     def close_undo(
         self, run_id: str, key: str, at: datetime, request: Request | None = None

@@ -11,6 +11,7 @@ from failback.catalog.records import PROTECTIVE, RunRecord
 from failback.catalog.tables import ClaimRow, RestorePointRow, RunRow
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
+from failback.contracts.vm import VmIdentity
 from failback.contracts.words import Destination, Outcome, Phase, ReplicaState
 from failback.errors import StateConflict
 
@@ -126,6 +127,14 @@ def set_phase(session: Session, run_id: str, phase: str) -> None:
         row.phase = phase
 
 
+def replace_source(
+    session: Session, run_id: str, key: str, old: VmIdentity, new: VmIdentity, now: datetime
+) -> None:
+    """On behalf of an open run; the same again is success."""
+    _same_replica(find_open(session, run_id, "cannot replace its source VM"), key)
+    replicas.replace_source(session, key, old, new, now)
+
+
 def set_report(session: Session, run_id: str, report: str) -> None:
     """JSON of the run report; later ones replace it."""
     find(session, run_id).report = report
@@ -150,9 +159,14 @@ def close_commit(
     at: datetime,
     request: Request,
     snapshot_name: str,
+    took_place: tuple[VmIdentity, VmIdentity] | None = None,
 ) -> RunRecord:
     """Commit: replica READY, its protective snapshot the newest restore point, a full compare
-    asked of its jobs, claims released, run closed. A repeat finds `committed_at` and is success."""
+    asked of its jobs, claims released, run closed. A repeat finds `committed_at` and is success.
+
+    Args:
+        took_place: the old source VM and the one that is the source from now on, also in the jobs.
+    """
     run = find(session, run_id)
     _same_replica(run, key)
     if run.committed_at is not None:
@@ -174,6 +188,13 @@ def close_commit(
                 run_id=run_id,
             )
         )
+    if took_place is not None:
+        old, new = took_place
+        replicas.replace_source(session, key, old, new, at)
+        old_id, new_id = (replicas.vm_row(session, vm).id for vm in (old, new))
+        assert old_id is not None
+        assert new_id is not None
+        jobs.replace_member(session, old_id, new_id)
     jobs.ask_full_compare(session, replica.source_vm_id)
     run.committed_at = at
     _close(session, run, Outcome.COMMITTED, at, request)

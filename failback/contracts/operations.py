@@ -162,6 +162,8 @@ class CalculateDifference(StepCall):
     pass_no: int
     replica: VmIdentity
     guard: TargetGuard
+    blank_target: bool = False
+    """The target's disks are this run's own and were never written."""
     disks: tuple[DiskSides, ...] = Field(max_length=64)
 
 
@@ -320,7 +322,11 @@ class DeleteTarget(StepCall):
     replica: VmIdentity
     request: StartRequest
     plan: RunPlan
+    files: tuple[Text, ...] = Field(default=(), max_length=64)
+    """Disk files that this run made; empty: nobody heard of them."""
     attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
+    accept_not_restored: bool = False
+    """Leave it where it is if it holds something that is not this run's."""
 
 
 class CopyConfiguration(StepCall):

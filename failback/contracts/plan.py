@@ -45,7 +45,9 @@ class RunPlan(Contract):
     target_snapshots: int = 0
     tuning: Tuning = Tuning()
     old_source: VmIdentity | None = None
-    """recovered, new: the VM whose place the target takes, if it is still there."""
+    """recovered, new: the VM whose place the target takes."""
+    old_source_there: bool = False
+    """Whether that VM still exists, as far as its site could be asked."""
     replica_tools: bool = True
     """Whether its guest tools ran: without them it is powered off hard."""
     final_name: Name = ""

@@ -101,6 +101,16 @@ class DatastoreAccess:
         else:
             self._flat(file)
 
+    def require_place(self, datastore: str) -> None:
+        """As `require`, for a disk that is still to be made on this datastore."""
+        if self.kind in ("flat", "file") and not Path(self.datastores.get(datastore, "")).is_dir():
+            raise SettingsInvalid(
+                f"The datastore {datastore!r} is not in the settings of the site, or not mounted.",
+                "Add where it is mounted, or choose another datastore.",
+            )
+        if self.kind == "vddk":
+            require_vddk(self._vddk())
+
     def open(
         self,
         file: str,

@@ -139,6 +139,11 @@ class Site(Protocol):
         second; NameTaken where another VM bears the name, PlacementInvalid where it cannot go."""
         ...
 
+    def find_made(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity | None:
+        """What `create_vm` of this mark made or may still make: waits for open tasks first. None:
+        there is nothing and there will be nothing."""
+        ...
+
     def register_vm(
         self, path: str, name: str, where: Placement, mark: str, beat: Beat
     ) -> VmIdentity:

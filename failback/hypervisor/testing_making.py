@@ -100,6 +100,11 @@ class Making(Steering):
                 made.identity = made.identity.model_copy(update={"bios_uuid": of.bios_uuid})
             return made.identity
 
+    def find_made(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity | None:
+        with self.call("find_made"):
+            made = [v for v in self.vms.values() if v.made_as == (mark, shell.name)]
+            return made[0].identity if made else None
+
     def register_vm(
         self, path: str, name: str, where: Placement, mark: str, beat: Beat
     ) -> VmIdentity:

@@ -31,6 +31,8 @@ class Ask:
     replica: VmIdentity
     target: VmIdentity
     running_jobs: tuple[str, ...] = ()
+    wish: VmView | None = None
+    """The target where it is still to be made; its identity has no moref."""
 
 
 def collect(
@@ -44,11 +46,11 @@ def collect(
             request=ask.request,
             state=ask.state,
             replica=views[ask.replica],
-            target=views[ask.target],
+            target=ask.wish or views[ask.target],
             running_jobs=ask.running_jobs,
             missing_privileges={
                 str(ask.replica): lacking["dr", ask.replica],
-                str(ask.target): lacking["production", ask.target],
+                str(ask.target): lacking.get(("production", ask.target), ()),
             },
             now=now,
         )
@@ -85,7 +87,8 @@ def _by_site(asks: Sequence[Ask]) -> dict[str, list[VmIdentity]]:
     found: dict[str, list[VmIdentity]] = {}
     for ask in asks:
         for vm in (ask.replica, ask.target):
-            found.setdefault(vm.site, []).append(vm)
+            if vm.moref:
+                found.setdefault(vm.site, []).append(vm)
     return {site: list(dict.fromkeys(vms)) for site, vms in found.items()}
 
 
@@ -103,7 +106,7 @@ def _missing_privileges(
     found: dict[tuple[str, VmIdentity], tuple[str, ...]] = {}
     parts = (
         ("dr", of_dr(), [ask.replica for ask in asks]),
-        ("production", of_production(), [ask.target for ask in asks]),
+        ("production", of_production(), [ask.target for ask in asks if ask.target.moref]),
     )
     for part, privileges, everyone in parts:
         for name in dict.fromkeys(vm.site for vm in everyone):

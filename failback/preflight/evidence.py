@@ -34,9 +34,20 @@ class Evidence:
     placement: PlacementView | None = None
     """Where a new VM is to be; None where the target exists."""
     new_name: str = ""
+    old_source: VmView | None = None
+    """recovered, new: the VM whose place another takes, where it is still there."""
+    old_source_unknown: str = ""
+    """Why nobody can say whether it is there and runs; empty: it was asked, or there is none."""
+    unknown_hooks: tuple[str, ...] = ()
+    """Hooks and probe commands of the request that the worker's settings do not have."""
     now: datetime | None = None
     switch_at: datetime | None = None
     """When the switch is to be; None: when people say so."""
+
+    @property
+    def makes_target(self) -> bool:
+        """The target is still to be made: what is told of it is the wish."""
+        return not self.target.identity.moref
 
     def pairs(self) -> tuple[DiskPair, ...]:
         """Disks mapped by the request; else those with the same controller kind, bus and unit."""

@@ -297,6 +297,8 @@ def test_the_guide_names_every_code_and_no_other() -> None:
         "OPERATION_UNSUPPORTED",
         "VM_NOT_FOUND",
         "VM_CHANGED",
+        "VM_AMBIGUOUS",
+        "CLAIM_HELD",
         "SITE_UNREACHABLE",
         "SITE_BUSY",
         "CATALOG_UNAVAILABLE",

@@ -12,7 +12,7 @@ from typing import Any
 from failback.contracts.placement import Placement
 from failback.contracts.shell import VmShell
 from failback.contracts.vm import VmIdentity
-from failback.errors import FailbackError, NameTaken, SiteBusy, VmChanged
+from failback.errors import FailbackError, NameTaken, PlacementInvalid, SiteBusy, VmChanged
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import Ref, moref, vim, vmodl
@@ -56,6 +56,25 @@ def create_vm(tasks: Tasks, shell: VmShell, mark: str, beat: Beat) -> VmIdentity
     )
     set_attribute(tasks.session, made, MARK_ATTRIBUTE, mark, beat)
     return made
+
+
+def find_made(tasks: Tasks, shell: VmShell, mark: str, beat: Beat) -> VmIdentity | None:
+    """The VM that an attempt of `create_vm` made, after its tasks have ended; None."""
+    try:
+        folder = resolve(tasks.session, shell.placement, beat).folder
+    except PlacementInvalid:
+        # The place has gone since: nothing more can be made there, but a VM may have moved away.
+        return _by_uuid(tasks, shell, mark, beat)
+
+    def look() -> VmIdentity | None:
+        found = _by_uuid(tasks, shell, mark, beat)
+        try:
+            return found or _by_name(tasks, folder, shell.name, mark, beat)
+        except NameTaken:
+            return None
+
+    # A request that was sent may not have become a task yet.
+    return look() or _trace(tasks, folder, Operation.CREATE_VM, look, beat)
 
 
 def register_vm(

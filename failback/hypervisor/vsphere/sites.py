@@ -177,6 +177,10 @@ class VsphereSite:
         return placement.place(self._session, where, name)
 
     @_typed
+    def find_made(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity | None:
+        return creation.find_made(self._tasks, shell, mark, beat)
+
+    @_typed
     def create_vm(self, shell: VmShell, mark: str, beat: Beat) -> VmIdentity:
         return creation.create_vm(self._tasks, shell, mark, beat)
 

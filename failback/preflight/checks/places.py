@@ -111,7 +111,11 @@ def needs(e: Evidence) -> Iterator[tuple[DatastoreView, int, int]]:
             if pair is None or disk.datastore not in stores:
                 continue
             share = pair.capacity_bytes * e.request.expected_change_percent // 100
-            tracked = e.tracked_bytes.get(str(pair.address), share)
+            if view is e.target and e.makes_target:
+                # Everything that the replica's disk holds is copied.
+                share = disk.stored_bytes if disk.stored_bytes is not None else pair.capacity_bytes
+            made = view is e.target and e.makes_target
+            tracked = share if made else e.tracked_bytes.get(str(pair.address), share)
             expected[disk.datastore] += min(pair.capacity_bytes, tracked)
             worst[disk.datastore] += pair.capacity_bytes
         for moref, store in stores.items():

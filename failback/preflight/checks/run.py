@@ -30,6 +30,16 @@ def replication_running(e: Evidence) -> Iterator[Finding]:
         )
 
 
+def hooks(e: Evidence) -> Iterator[Finding]:
+    for name in e.unknown_hooks:
+        yield refuse(
+            "HOOK_UNKNOWN",
+            name,
+            f"The worker's settings have no hook {name!r}.",
+            f"Add a table [hooks.{name}] there and start the worker again, or correct the name.",
+        )
+
+
 def schedule(e: Evidence) -> Iterator[Finding]:
     if e.switch_at is not None and e.now is not None and e.switch_at <= e.now:
         yield refuse(
@@ -52,7 +62,7 @@ def privileges(e: Evidence) -> Iterator[Finding]:
 
 
 def target_protection(e: Evidence) -> Iterator[Finding]:
-    if not e.request.protect_target:
+    if not e.request.protect_target and not e.makes_target:
         yield warn(
             "TARGET_NOT_PROTECTED",
             e.target.identity,
@@ -64,6 +74,7 @@ def target_protection(e: Evidence) -> Iterator[Finding]:
 CHECKS = (
     replica_state,
     replication_running,
+    hooks,
     schedule,
     privileges,
     target_protection,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from failback.contracts.plan import Finding
 from failback.contracts.vm import VmView
-from failback.contracts.words import PowerState
+from failback.contracts.words import OldSource, PowerState
 from failback.preflight.evidence import Evidence, refuse, warn
 
 MAX_SNAPSHOTS = 30
@@ -92,6 +92,42 @@ def target_power(e: Evidence) -> Iterator[Finding]:
             e.target.identity,
             f"{e.target.identity} runs: what it wrote{since} will be overwritten.",
             "Shut it down, or start with --accept-target-overwrite.",
+        )
+
+
+def old_source(e: Evidence) -> Iterator[Finding]:
+    view = e.old_source
+    if e.old_source_unknown:
+        yield warn(
+            "OLD_SOURCE_UNKNOWN",
+            e.request.replica,
+            f"Nobody can say whether the old source VM runs: {e.old_source_unknown}",
+            "Before the target is powered on somebody must bring its site back, or declare it to "
+            "be off with --attest-off.",
+        )
+    if view is None or view.power is PowerState.OFF:
+        return
+    vm = view.identity
+    if e.request.old_source is OldSource.REFUSE:
+        yield refuse(
+            "OLD_SOURCE_RUNS",
+            vm,
+            f"The old source VM {vm} is {view.power}.",
+            "Power it off, or start with --old-source power_off.",
+        )
+    elif view.power is PowerState.SUSPENDED and not e.request.accept_suspended:
+        yield refuse(
+            "VM_SUSPENDED",
+            vm,
+            f"{vm} is suspended: powering it off loses its memory.",
+            "Resume it, or start with --accept-suspended.",
+        )
+    else:
+        yield warn(
+            "OLD_SOURCE_RUNS",
+            vm,
+            f"The old source VM {vm} is {view.power}: the run powers it off, and undo leaves it "
+            "off.",
         )
 
 
@@ -219,6 +255,7 @@ CHECKS = (
     snapshot_depth,
     replica_ran,
     target_power,
+    old_source,
     suspended,
     tools,
     foreign_snapshots,
