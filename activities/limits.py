@@ -23,7 +23,7 @@ from failback.errors import WindowClosed
 LOOK_S = 2.0
 """How old what a mover knows of its run's limits may be."""
 
-ASK_AGAIN = timedelta(seconds=10)
+ASK_AGAIN = timedelta(seconds=5)
 """An attempt that finds the window closed gives its slot to others and asks again so much later:
 the window may have been changed."""
 

@@ -281,6 +281,8 @@ def _toml(value: Any) -> str:
             return "true" if value else "false"
         case int() | float():
             return repr(value)
+        case list():
+            return "[" + ", ".join(_toml(v) for v in value) + "]"
         case dict():
             return "{ " + ", ".join(f'"{k}" = {_toml(v)}' for k, v in value.items()) + " }"
         case _:
