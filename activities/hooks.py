@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 
 from temporalio import activity
 
@@ -12,7 +13,7 @@ from failback.catalog.repository import Catalog
 from failback.contracts.operations import HookResult, RunHook, StepCall
 from failback.contracts.vm import VmIdentity
 from failback.contracts.words import StepName
-from failback.errors import StateConflict
+from failback.errors import StateConflict, Stopped
 from failback.hooks.calls import CalledVm, Calls, Occasion
 
 log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class HookActivities:
         )
         key = (argument.run.run_id, StepName.HOOK.value, f"{hook.name} {hook.when} {hook.step}")
         recorded = self._begun(key, occasion.key)
-        made = self.calls.call(occasion, hook.timeout, attempt.beat)
+        made = self.calls.call(occasion, hook.timeout, partial(go_on, attempt))
         result = HookResult(ok=made.ok, output=made.output, evidence=made.evidence[:KEPT_TEXT])
         log.info(
             "hook called",
@@ -66,6 +67,16 @@ class HookActivities:
         except StateConflict:
             return False
         return True
+
+
+def go_on(attempt: Attempt) -> None:
+    """As `Attempt.beat`, but a worker that shuts down lets a call end within its grace: one that
+    is ended in the middle is made again from the start."""
+    try:
+        attempt.beat()
+    except Stopped:
+        if activity.is_cancelled() or not activity.is_worker_shutdown():
+            raise
 
 
 def key_of(argument: StepCall, attempt: Attempt, what: str) -> str:
