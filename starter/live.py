@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from temporalio.api.common.v1 import Payload
@@ -13,8 +13,11 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import WorkflowExecutionDescription
 from temporalio.converter import DataConverter
 
-from failback.contracts.operations import TransferProgress
+from failback.contracts.base import Contract
+from failback.contracts.operations import TransferProgress, WatchProgress
 from starter.views import LiveActivity
+
+C = TypeVar("C", bound=Contract)
 
 TEXT_LIMIT = 2000
 ACTIVITY_LIMIT = 200
@@ -36,6 +39,7 @@ async def live_activities(
 
 
 async def _live(info: PendingActivityInfo, converter: DataConverter) -> LiveActivity:
+    details = await _first(info.heartbeat_details.payloads, converter)
     next_try = _moment(info, "next_attempt_schedule_time")
     state = STATES.get(info.state)
     if state is None:
@@ -48,7 +52,8 @@ async def _live(info: PendingActivityInfo, converter: DataConverter) -> LiveActi
         last_failure=info.last_failure.message[:TEXT_LIMIT],
         next_try_at=next_try,
         heartbeat_at=_moment(info, "last_heartbeat_time"),
-        progress=await decode_progress(info.heartbeat_details.payloads, converter),
+        progress=_as(TransferProgress, details),
+        watched=_as(WatchProgress, details),
     )
 
 
@@ -60,17 +65,19 @@ def _moment(info: PendingActivityInfo, field: str) -> datetime | None:
     return from_zone
 
 
-async def decode_progress(
-    payloads: Sequence[Payload], converter: DataConverter
-) -> TransferProgress | None:
-    """The first heartbeat detail as progress; None when it is absent, foreign or unreadable."""
+async def _first(payloads: Sequence[Payload], converter: DataConverter) -> Any:
+    """The first heartbeat detail; None when it is absent or unreadable."""
     if not payloads:
         return None
     try:
-        values = await converter.decode(list(payloads)[:1])
+        return (await converter.decode(list(payloads)[:1]))[0]
     except Exception:  # a codec or converter may raise anything; progress is only a hint
         return None
+
+
+def _as(kind: type[C], details: Any) -> C | None:
+    """The details as this kind; None when they are foreign."""
     try:
-        return TransferProgress.model_validate(values[0])
+        return kind.model_validate(details)
     except ValidationError:
         return None

@@ -16,7 +16,7 @@ from failback.contracts.requests import Answer
 from failback.contracts.status import StepStatus
 from failback.contracts.words import Phase, RequestKind, Severity, StepName
 from starter.disks import disk_lines, disk_table
-from starter.units import clock, sentence, span
+from starter.units import clock, sentence, size, span
 from starter.views import LiveActivity, RunSummary, RunView
 
 COLOURS = {
@@ -54,6 +54,7 @@ def run(
         parts += [_steps(steps, now, unicode, evidence=rows is None), Text()]
     if lines := disk_lines(view):
         parts += [disk_table(lines), Text()]
+    parts += [Text(f"  {line}", style="dim") for line in _snapshots(view.live, now)]
     parts += _troubles(view.live, now)
     parts += [Text(f"  {line}", style="yellow") for line in _requests(status.requests, now)]
     parts += [Text(f"  ALARM: {sentence(alarm)}", style="bold red") for alarm in status.alarms]
@@ -162,6 +163,21 @@ def trouble(item: LiveActivity, now: datetime) -> str:
     if item.next_try_at and item.next_try_at > now:
         again = f" Next try in {span(item.next_try_at - now)}."
     return f"{item.activity}, try {item.attempt}: {sentence(item.last_failure)}{again}"
+
+
+def _snapshots(live: Iterable[LiveActivity], now: datetime) -> list[str]:
+    """Age, size and growth of the run's snapshots while its decision is awaited."""
+    lines = []
+    for watched in (item.watched for item in live if item.watched):
+        for one in watched.snapshots:
+            age = f": {span(now - one.created_at)} old" if one.created_at else ""
+            grown = f", {size(one.grown_bytes)} more since {clock(watched.since, now)}"
+            free = "" if one.free_bytes is None else f", {size(one.free_bytes)} free"
+            lines += [
+                f"snapshot on {one.vm}{age}",
+                f"  disks take {size(one.stored_bytes)}{grown}{free}",
+            ]
+    return lines
 
 
 def _requests(requests: Iterable[Answer], now: datetime) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pydantic import Field
 
 from failback.contracts.base import Contract, Name, Text
-from failback.contracts.operations import TransferProgress
+from failback.contracts.operations import TransferProgress, WatchProgress
 from failback.contracts.status import Status
 
 
@@ -24,6 +24,8 @@ class LiveActivity(Contract):
     heartbeat_at: datetime | None = None
     progress: TransferProgress | None = None
     """None where the activity moves no bytes, or sent something that is not understood."""
+    watched: WatchProgress | None = None
+    """What the snapshots of the run cost while its decision is awaited."""
 
 
 class RunView(Contract):

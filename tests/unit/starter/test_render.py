@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from rich.console import Console, RenderableType
 
+from failback.contracts.operations import SnapshotLook, WatchProgress
 from failback.contracts.plan import Finding
 from failback.contracts.requests import Answer
 from failback.contracts.status import StepStatus
@@ -29,6 +30,22 @@ from tests.unit.starter.doubles import (
     view,
 )
 
+WATCHED = LiveActivity(
+    activity="watch_decision",
+    watched=WatchProgress(
+        since=ago(60),
+        snapshots=(
+            SnapshotLook(
+                vm="web01 (production:vm-1)",
+                name="failback/run/target",
+                created_at=ago(7200),
+                stored_bytes=3 * 2**30,
+                grown_bytes=2**20,
+                free_bytes=40 * 2**30,
+            ),
+        ),
+    ),
+)
 TRANSPORTING = view(
     differences=(PLAN,),
     live=(live(0.5, resumed_bytes=2**30, eta_s=42.0, rate_bytes_per_s=200 * 2**20),),
@@ -53,6 +70,11 @@ def text(renderable: RenderableType, width: int = 100) -> str:
         (TRANSPORTING, ["resumed 1.00 GiB", "compare: change tracking was off"]),
         (view(transfers=(DONE,)), ["100% in 1 min 35 s", "examined 20.0 GiB"]),
         (awaiting(), ["Awaiting the decision since 11:59:00 UTC", LOSS]),
+        (view(live=(WATCHED,)), ["snapshot on web01 (production:vm-1): 2 h 00 min old"]),
+        (
+            view(live=(WATCHED,)),
+            ["disks take 3.00 GiB, 1.00 MiB more since 11:59:00, 40.0 GiB free"],
+        ),
         (awaiting(), ["failback commit web01   keep production"]),
         (awaiting(), ["failback undo web01     go back to DR"]),
         (standing(), ["NEEDS OPERATOR: GuestShutdownTimeout in step power_off_replica"]),
