@@ -59,6 +59,8 @@ class Attempt:
     catalog: Catalog
     lease: str | None
     epoch: int = 0
+    run_id: str = ""
+    generation: int = 0
     step: tuple[str, str, str] | None = None
     """Key of the step's row in the catalog, where the attempt is recorded."""
     failed_before: bool = True
@@ -99,7 +101,7 @@ class Attempt:
         activities of a run in that order."""
         info = activity.info()
         number = int(info.activity_id) if info.activity_id.isdigit() else 0
-        return Turn(info.workflow_run_id or "", number, info.attempt)
+        return Turn(info.workflow_run_id or "", number, info.attempt, self.run_id, self.generation)
 
     @property
     def number(self) -> int:
@@ -175,7 +177,13 @@ def bind(
         info = activity.info()
         lease = lease_of(argument) if leased else None
         key = (argument.run.run_id, argument.step.value, object_of(argument))
-        attempt = Attempt(catalog, lease, step=key if recorded else None)
+        attempt = Attempt(
+            catalog,
+            lease,
+            run_id=argument.run.run_id,
+            generation=argument.generation,
+            step=key if recorded else None,
+        )
         try:
             if lease is not None:
                 attempt.epoch = catalog.take_lease(

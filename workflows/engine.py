@@ -120,7 +120,7 @@ class Run:
         """What the next execution goes on from."""
         left = self.finalize_at - now if self.finalize_at is not None else self.soak_left
         return Carried(
-            facts=self.facts,
+            facts=self.facts.model_copy(update={"generation": self.facts.generation + 1}),
             phase=self.phase,
             started_at=started_at,
             paused=self.paused,

@@ -39,6 +39,8 @@ class Facts(Contract):
 
     run: RunRef
     request: StartRequest
+    generation: int = 0
+    """Grows with every execution of the workflow that takes the run over."""
     findings: tuple[Finding, ...] = Field(default=(), max_length=200)
     plan: RunPlan | None = None
     protected: ProtectTargetResult | None = None

@@ -292,6 +292,7 @@ class Life:
             run=facts.run,
             step=StepName.ADJUST,
             patience=head(facts, PREFLIGHT)["patience"],
+            generation=facts.generation,
             limits=self.written,
         )
         try:

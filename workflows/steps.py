@@ -51,13 +51,20 @@ class Head(TypedDict):
     step: StepName
     phase: Phase
     patience: timedelta
+    generation: int
 
 
 def head(facts: Facts, step: Step) -> Head:
     """The common head; patience is shorter while the service is down (steps 6 to 13)."""
     if facts.plan is None:
         patience = timedelta(minutes=30)
-        return Head(run=facts.run, step=step.name, phase=step.phase, patience=patience)
+        return Head(
+            run=facts.run,
+            step=step.name,
+            phase=step.phase,
+            patience=patience,
+            generation=facts.generation,
+        )
     tuning = facts.plan.tuning
     switching = step.phase in (Phase.SWITCHING, Phase.UNDOING)
     return Head(
@@ -65,6 +72,7 @@ def head(facts: Facts, step: Step) -> Head:
         step=step.name,
         phase=step.phase,
         patience=tuning.switch_patience if switching else tuning.step_patience,
+        generation=facts.generation,
     )
 
 

@@ -68,16 +68,33 @@ def take_lease(
             name=name, epoch=0, owner=owner, execution="", number=0, attempt=0, taken_at=now
         )
         session.add(row)
-    held = Turn(row.execution, row.number, row.attempt)
-    if held.execution == turn.execution and turn < held:
+    held = Turn(row.execution, row.number, row.attempt, row.run_id, row.generation)
+    if _earlier(turn, held):
         raise LeaseLost(
             f"The lease on {name} is held by {row.owner}, which was scheduled after {owner}.",
             "Nothing is to be done: that attempt goes on.",
         )
     row.epoch, row.owner, row.taken_at = row.epoch + 1, owner, now
     row.execution, row.number, row.attempt = turn.execution, turn.number, turn.attempt
+    row.run_id, row.generation = turn.run_id, turn.generation
     session.flush()
     return row.epoch
+
+
+def _earlier(turn: Turn, held: Turn) -> bool:
+    if turn.run_id == held.run_id and turn.generation != held.generation:
+        return turn.generation < held.generation
+    # Of two executions of one generation (a workflow that was reset) the newcomer is the newer one.
+    return held.execution == turn.execution and (turn.number, turn.attempt) < (
+        held.number,
+        held.attempt,
+    )
+
+
+def generation_of(session: Session, run_id: str) -> int:
+    """The newest generation of a run that has taken a lease."""
+    rows = session.exec(select(LeaseRow).where(LeaseRow.run_id == run_id)).all()
+    return max((row.generation for row in rows), default=0)
 
 
 def check_lease(session: Session, name: str, epoch: int) -> None:

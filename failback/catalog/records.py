@@ -116,12 +116,17 @@ class StepRecord:
 
 @dataclass(frozen=True, order=True)
 class Turn:
-    """Place of an attempt in its workflow execution; only turns of one execution have an order."""
+    """Place of an attempt in the life of its run: only turns of one generation of a run, or of one
+    workflow execution, have an order."""
 
     execution: str
     number: int
     """Number of the activity in the execution."""
     attempt: int
+    run_id: str = ""
+    generation: int = 0
+    """Which execution of the run's workflow this is: a run that was continued as new, or taken up
+    by `reconcile`, has had others before."""
 
 
 @dataclass(frozen=True)

@@ -242,6 +242,10 @@ class Catalog:
         """All claims, by object."""
         return self._read(locks.claims)
 
+    def generation_of(self, run_id: str) -> int:
+        """The newest generation of a run that has taken a lease; 0 where none has."""
+        return self._read(locks.generation_of, run_id)
+
     def take_lease(
         self, name: str, owner: str, turn: Turn | None = None, open_run: str | None = None
     ) -> int:

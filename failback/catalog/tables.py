@@ -180,6 +180,8 @@ class LeaseRow(Table, table=True):
     execution: str
     number: int
     attempt: int
+    run_id: str = ""
+    generation: int = 0
     taken_at: datetime = Field(sa_type=UtcTime)
 
 

@@ -44,6 +44,8 @@ class StepCall(Contract):
     phase: Phase | None = None
     patience: timedelta = timedelta(minutes=30)
     """Elapsed time without progress after which a retryable failure is put before a person."""
+    generation: int = 0
+    """Which execution of the run's workflow asks: attempts of an earlier one must do nothing."""
 
 
 class Done(Contract):

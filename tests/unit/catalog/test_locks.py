@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from failback.catalog.records import Turn
 from failback.catalog.repository import Catalog
 from failback.errors import ClaimHeld, LeaseLost, StateConflict
 from tests.unit.catalog.build import NOW, add, start
@@ -81,3 +82,23 @@ def test_a_file_serves_one_mover_host(file_catalog: Catalog) -> None:
 
     file_catalog.forget_mover_host("machine-a")
     file_catalog.register_mover_host("machine-b/boot-1")
+
+
+def test_an_earlier_generation_of_a_run_loses_whoever_arrives_last(catalog: Catalog) -> None:
+    frozen = Turn("execution-1", 40, 3, run_id="run-1", generation=0)
+    taken_up = Turn("execution-2", 1, 1, run_id="run-1", generation=1)
+    catalog.take_lease("replica/web", "the frozen one", frozen)
+    epoch = catalog.take_lease("replica/web", "the one that took up", taken_up)
+
+    with pytest.raises(LeaseLost):
+        catalog.take_lease("replica/web", "the frozen one", frozen)
+
+    catalog.check_lease("replica/web", epoch)
+    assert catalog.generation_of("run-1") == 1
+    assert catalog.generation_of("run-2") == 0
+
+
+def test_another_run_begins_at_generation_0(catalog: Catalog) -> None:
+    catalog.take_lease("replica/web", "old", Turn("e-1", 9, 1, run_id="run-1", generation=7))
+
+    catalog.take_lease("replica/web", "new", Turn("e-2", 1, 1, run_id="run-2"))
