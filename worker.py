@@ -24,6 +24,7 @@ from failback.settings import Settings, load_settings
 from starter.plugin import connect, ensure_search_attributes
 from workflows.cleanup import CleanupWorkflow
 from workflows.failback import FailbackWorkflow
+from workflows.preview import PreviewWorkflow
 from workflows.runtime import mover_queue
 
 log = logging.getLogger("failback.worker")
@@ -48,7 +49,7 @@ def control_worker(client: Client, settings: Settings, activities: Activities) -
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,
-        workflows=[FailbackWorkflow, CleanupWorkflow],
+        workflows=[FailbackWorkflow, CleanupWorkflow, PreviewWorkflow],
         activities=activities.control,
         activity_executor=ThreadPoolExecutor(CONTROL_SLOTS, thread_name_prefix="control"),
         max_concurrent_activities=CONTROL_SLOTS,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from activities.edge import Attempt
 from activities.gathering import Gathering
+from activities.preview import judge
 from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
@@ -18,20 +19,17 @@ from failback.contracts.operations import (
     ProbeResult,
     TargetGuard,
 )
-from failback.contracts.plan import Finding
-from failback.contracts.words import PowerState, Severity
+from failback.contracts.words import PowerState
 from failback.errors import (
     CatalogUnavailable,
     FailbackError,
     ReplicaUnknown,
-    SettingsInvalid,
     SiteBusy,
     SiteUnreachable,
     VmChanged,
 )
 from failback.hypervisor.ports import Sites
-from failback.preflight.checks import check
-from failback.preflight.evidence import refuse
+from failback.preflight.findings import of_error
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +51,7 @@ class InventoryActivities:
         try:
             record = self.catalog.get_replica(request.replica)
         except ReplicaUnknown as error:
-            return refused(("REPLICA_UNKNOWN", request.replica, error))
+            return PreflightResult(findings=(of_error(error, request.replica),))
         self.catalog.open_run(run.run_id, f"failback/{run.replica}", request.replica, request)
         try:
             claims = [f"replica:{request.replica}", claim_of(record.replica)]
@@ -66,17 +64,16 @@ class InventoryActivities:
             if request.auto_retry and attempt.number < 3:
                 raise
             self.catalog.close_refused(run.run_id)
-            return refused((_code(error), request.replica, error))
+            return PreflightResult(findings=(of_error(error, request.replica),))
         except FailbackError as error:
             self.catalog.close_refused(run.run_id)
-            return refused((_code(error), request.replica, error))
-        findings = check(evidence)
-        if any(finding.severity is Severity.REFUSE for finding in findings):
+            return PreflightResult(findings=(of_error(error, request.replica),))
+        judged = judge(self.gathering, evidence, record)
+        if judged.plan is None:
             self.catalog.close_refused(run.run_id)
-            return PreflightResult(findings=findings)
-        plan = self.gathering.plan(evidence, record)
-        self.catalog.set_run_plan(run.run_id, plan.model_dump_json())
-        return PreflightResult(findings=findings, plan=plan)
+        else:
+            self.catalog.set_run_plan(run.run_id, judged.plan.model_dump_json())
+        return PreflightResult(findings=judged.findings, plan=judged.plan)
 
     def check_drift(self, argument: CheckDrift, attempt: Attempt) -> Done:
         """Stop before the replica goes off when either VM is not what the plan says.
@@ -157,19 +154,3 @@ def require_untouched(sites: Sites, guard: TargetGuard, *, doubt_is_fatal: bool)
             "Send undo and start again.",
         )
     return look
-
-
-def refused(*reasons: tuple[str, str, FailbackError]) -> PreflightResult:
-    """A result that refuses for these errors."""
-    findings: list[Finding] = [
-        refuse(code, subject, error.what, error.remedy) for code, subject, error in reasons
-    ]
-    return PreflightResult(findings=tuple(findings))
-
-
-def _code(error: FailbackError) -> str:
-    """Stable finding code of an error: its type name in capitals."""
-    if isinstance(error, SettingsInvalid):
-        return "SETTINGS_INVALID"
-    name = error.type
-    return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()

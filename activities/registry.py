@@ -21,6 +21,7 @@ from activities.hooks import HookActivities
 from activities.inventory import InventoryActivities
 from activities.limits import LimitActivities
 from activities.power import PowerActivities
+from activities.preview import PreviewActivities
 from activities.room import Reserve
 from activities.snapshots import SnapshotActivities
 from activities.transfer import TransferActivities
@@ -135,6 +136,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     catalog = rooms.catalog
     gathering = Gathering(rooms.sites, catalog, rooms.disks, rooms.tuning, rooms.calls)
     inventory = InventoryActivities(rooms.sites, catalog, gathering)
+    previews = PreviewActivities(catalog, gathering)
     power = PowerActivities(rooms.sites, catalog, rooms.disks)
     watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
     hooks = HookActivities(rooms.calls, catalog)
@@ -145,6 +147,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     return [
         # Not leased: it must not take the lease away from a run that holds the claims.
         bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False, leased=False),
+        bind(op.LOOK_AHEAD, previews.look_ahead, catalog, recorded=False, leased=False),
         bind(op.CHECK_DRIFT, inventory.check_drift, catalog),
         bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),
         bind(op.POWER_OFF, power.power_off, catalog),

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Generic, TypeVar
 
 from failback.contracts import operations as ops
+from failback.contracts import preview
 from failback.contracts.base import Contract
 
 I = TypeVar("I", bound=Contract)  # noqa: E741 - the conventional name of an input type
@@ -41,6 +42,7 @@ class Operation(Generic[I, O]):
 
 
 PREFLIGHT = Operation("preflight", ops.Preflight, ops.PreflightResult, Preset.CONTROL)
+LOOK_AHEAD = Operation("look_ahead", preview.LookAhead, preview.LookAheadResult, Preset.CONTROL)
 POWER_OFF = Operation("power_off", ops.PowerOff, ops.PowerOffResult, Preset.CONTROL)
 PROTECT_TARGET = Operation(
     "protect_target", ops.ProtectTarget, ops.ProtectTargetResult, Preset.CONTROL

@@ -1,0 +1,97 @@
+"""Workflow `FailbackPreview`: what a failback would do, without doing any of it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ValidationError
+from temporalio import workflow
+from temporalio.exceptions import ActivityError, ApplicationError
+
+from failback.contracts.operations import RunRef
+from failback.contracts.plan import Finding, Tuning
+from failback.contracts.preview import LookAhead, LookAheadResult, Preview
+from failback.contracts.start import StartRequest
+from failback.contracts.words import Severity, StepName
+from workflows.operations import LOOK_AHEAD
+from workflows.options import options
+from workflows.planned import Forecast, downtime, duration, planned_steps, remarks
+
+
+@workflow.defn(name="FailbackPreview")
+class PreviewWorkflow:
+    """Checks as a run does, claims nothing, and says what the run would do."""
+
+    @workflow.run
+    async def run(self, raw: Any = None) -> Preview:
+        """The answer; input that is not understood is a finding like any other."""
+        try:
+            request = StartRequest.model_validate(raw)
+        except ValidationError as error:
+            return Preview(accepted=False, findings=(_unusable(error),))
+        try:
+            seen = await self._look(request)
+        except ActivityError as error:
+            cause = error.cause
+            code = (cause.type or "Unknown") if isinstance(cause, ApplicationError) else "Unknown"
+            text = cause.message if isinstance(cause, ApplicationError) else str(cause)
+            return _refused(request, (_finding(code, request.replica, text),))
+        if seen.plan is None:
+            return _refused(request, seen.findings)
+        steps = planned_steps(request, seen.plan, seen.disks)
+        return Preview(
+            replica=request.replica,
+            destination=request.destination,
+            accepted=True,
+            findings=seen.findings,
+            steps=steps,
+            disks=seen.disks,
+            plan_hash=seen.plan.plan_hash,
+            duration=duration(steps),
+            downtime=downtime(steps),
+            rests_on=Forecast(request, seen.plan, seen.disks).rests_on(),
+            remarks=remarks(request, seen.plan),
+            plan=seen.plan,
+        )
+
+    async def _look(self, request: StartRequest) -> LookAheadResult:
+        argument = LookAhead(
+            run=RunRef(run_id=workflow.info().run_id, replica=request.replica),
+            step=StepName.PREFLIGHT,
+            # Somebody waits for the answer in front of a terminal.
+            patience=timedelta(minutes=1),
+            request=request,
+        )
+        result: LookAheadResult = await workflow.execute_activity(
+            LOOK_AHEAD.name,
+            argument,
+            result_type=LOOK_AHEAD.result,
+            summary="Check everything, change nothing",
+            **options(LOOK_AHEAD.preset, Tuning()),
+        )
+        return result
+
+
+def _refused(request: StartRequest, findings: tuple[Finding, ...]) -> Preview:
+    return Preview(
+        replica=request.replica,
+        destination=request.destination,
+        accepted=False,
+        findings=findings,
+    )
+
+
+def _finding(code: str, subject: str, text: str, remedy: str = "") -> Finding:
+    return Finding(code=code, severity=Severity.REFUSE, object=subject, message=text, remedy=remedy)
+
+
+def _unusable(error: ValidationError) -> Finding:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"]) or "input"
+    return _finding(
+        "INPUT_INVALID",
+        place,
+        f"The request is not understood: {place}: {first['msg']}.",
+        'Give an object such as {"replica": "web01"}.',
+    )
