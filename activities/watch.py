@@ -114,7 +114,7 @@ class WatchActivities:
                 look = self._look(view, one, first)
                 looks.append(look)
                 attempt.details = WatchProgress(since=started, snapshots=tuple(looks))
-            if ours and not view.is_template:
+            if ours:
                 yield from self._costs(argument, view, ours)
 
     def _read(self, vm: VmIdentity) -> VmView | None:
@@ -142,9 +142,10 @@ class WatchActivities:
         self, argument: WatchDecision, view: VmView, ours: list[Snapshot]
     ) -> Iterator[tuple[str, str]]:
         vm = view.identity
-        if self.reserve.short(stores_of(view)) is not None:
+        seems_short = self.reserve.short(stores_of(view)) is not None
+        if seems_short and not self._told(argument, "SNAPSHOT_GROWS", vm):
             short = self.reserve.short(stores_of(self._refreshed(view)))
-            if short is not None and not self._told(argument, "SNAPSHOT_GROWS", vm):
+            if short is not None:
                 yield (
                     "SNAPSHOT_GROWS",
                     f"{vm} runs on or keeps a snapshot of this run, and "
