@@ -25,6 +25,7 @@ from starter.plugin import connect, ensure_search_attributes
 from workflows.cleanup import CleanupWorkflow
 from workflows.failback import FailbackWorkflow
 from workflows.preview import PreviewWorkflow
+from workflows.reconcile import ReconcileWorkflow
 from workflows.runtime import mover_queue
 
 log = logging.getLogger("failback.worker")
@@ -49,7 +50,7 @@ def control_worker(client: Client, settings: Settings, activities: Activities) -
     return Worker(
         client,
         task_queue=settings.temporal.task_queue,
-        workflows=[FailbackWorkflow, CleanupWorkflow, PreviewWorkflow],
+        workflows=[FailbackWorkflow, CleanupWorkflow, PreviewWorkflow, ReconcileWorkflow],
         activities=activities.control,
         activity_executor=ThreadPoolExecutor(CONTROL_SLOTS, thread_name_prefix="control"),
         max_concurrent_activities=CONTROL_SLOTS,

@@ -71,8 +71,9 @@ class PowerActivities:
         vm = argument.vm
         first = self.catalog.step_intent(
             argument.run.run_id,
-            argument.step.value,
-            f"{vm} guest shutdown {attempt.scheduling}",
+            # A row of its own: the step's row tells when all of it is done.
+            f"{argument.step.value}/guest",
+            f"{vm} {attempt.scheduling}",
             mark="",
             at=now(),
         )

@@ -22,6 +22,7 @@ from activities.inventory import InventoryActivities
 from activities.limits import LimitActivities
 from activities.power import PowerActivities
 from activities.preview import PreviewActivities
+from activities.reconcile import ReconcileActivities
 from activities.room import Reserve
 from activities.snapshots import SnapshotActivities
 from activities.transfer import TransferActivities
@@ -141,6 +142,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
     hooks = HookActivities(rooms.calls, catalog)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    reconcile = ReconcileActivities(rooms.sites, catalog)
     creation = CreationActivities(rooms.sites)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
     records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
@@ -150,6 +152,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.LOOK_AHEAD, previews.look_ahead, catalog, recorded=False, leased=False),
         bind(op.CHECK_DRIFT, inventory.check_drift, catalog),
         bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),
+        bind(op.INSPECT_RUN, reconcile.inspect_run, catalog, recorded=False, leased=False),
         bind(op.POWER_OFF, power.power_off, catalog),
         bind(op.POWER_ON, power.power_on, catalog),
         bind(op.WATCH_DECISION, watch.watch_decision, catalog, recorded=False, leased=False),

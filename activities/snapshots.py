@@ -26,14 +26,18 @@ from failback.contracts.vm import Snapshot, VmView
 from failback.contracts.words import PowerState, ReplicaContent
 from failback.errors import (
     ReplicaUsed,
+    SiteError,
     SiteUnreachable,
     SnapshotAmbiguous,
     TargetNotRestorable,
     VmChanged,
+    VmError,
 )
 from failback.hypervisor.ports import Sites
 
 STATE_ATTRIBUTE = "failback.state"
+MARK_ATTRIBUTE = "failback.job"
+"""On a VM that a run made, for people."""
 TARGET_PURPOSE = "target"
 PROTECTIVE_PURPOSE = "protective"
 SETTLE_TIMEOUT = timedelta(minutes=20)
@@ -211,8 +215,17 @@ class SnapshotActivities:
     def clean_target(self, argument: CleanTarget, attempt: Attempt) -> Done:
         """After commit: snapshot removed, tracking as it was, mark cleared.
 
-        Idempotent because each part is a state that is read first.
+        Idempotent because each part is a state that is read first. Trouble is an alarm: nobody
+        waits for it, and it must not pass unseen.
         """
+        try:
+            return self._clean(argument, attempt)
+        except (SiteError, VmError) as error:
+            text = f"The cleanup after the commit is not done yet: {error}"
+            self.catalog.raise_alarm(argument.run.run_id, "CLEANUP", text)
+            raise
+
+    def _clean(self, argument: CleanTarget, attempt: Attempt) -> Done:
         site = self.sites.site(argument.target.site)
         target, run_id = argument.target, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
@@ -223,7 +236,9 @@ class SnapshotActivities:
             stun = snapshot_name(run_id, "stun")
             site.create_snapshot(target, stun, _mark(argument), attempt.beat)
             site.remove_snapshot(target, stun, run_id, attempt.beat)
-        site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
+        for attribute in (STATE_ATTRIBUTE, MARK_ATTRIBUTE):
+            if site.get_attribute(target, attribute):
+                site.set_attribute(target, attribute, "", attempt.beat)
         return Done(evidence=f"target protective snapshot {'removed' if removed else 'was gone'}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from starter.arguments_run import add_requests, add_start
+from starter.arguments_run import add_plan, add_reconcile, add_requests, add_start
 from starter.values import days, place
 
 EPILOG = """\
@@ -40,9 +40,11 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND", dest="name")
     _add_replica(commands, common)
     _add_catalog(commands, common)
+    add_plan(commands, common)
     add_start(commands, common)
     _add_looks(commands, common)
     add_requests(commands, common)
+    add_reconcile(commands, common)
     version = commands.add_parser("version", parents=[common], help="print the version")
     version.set_defaults(command="starter.about:version")
     return top

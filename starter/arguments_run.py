@@ -6,6 +6,7 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
+from failback.contracts.remains import Finish
 from failback.contracts.words import (
     Destination,
     GuestTimeoutPolicy,
@@ -22,8 +23,32 @@ def add_start(commands: Any, common: argparse.ArgumentParser) -> None:
         help="start a failback and wait for preflight",
         description="Start a failback. Waits until preflight accepts it or refuses with findings.",
     )
-    start.add_argument("key", metavar="KEY", help="the VM replica")
     start.add_argument("--no-wait", action="store_true", help="do not wait for preflight")
+    start.add_argument(
+        "--plan-hash",
+        default="",
+        metavar="HASH",
+        help="what `failback plan` gave: refuse if the world is another one now",
+    )
+    _run_options(start)
+    start.set_defaults(command="starter.commands:start")
+
+
+def add_plan(commands: Any, common: argparse.ArgumentParser) -> None:
+    plan = commands.add_parser(
+        "plan",
+        parents=[common],
+        help="what a failback would do: checks, steps, bytes, times; changes nothing",
+        description="Run the checks of a start and print what it would do. Claims nothing and "
+        "changes nothing; takes the options of `failback start`.",
+    )
+    _run_options(plan)
+    plan.set_defaults(command="starter.planning:plan")
+
+
+def _run_options(start: argparse.ArgumentParser) -> None:
+    """What a run is to be: the same for `start` and `plan`."""
+    start.add_argument("key", metavar="KEY", help="the VM replica")
     start.add_argument(
         "--destination", choices=[word.value for word in Destination], default=Destination.ORIGINAL
     )
@@ -109,7 +134,6 @@ def add_start(commands: Any, common: argparse.ArgumentParser) -> None:
         help="share of each disk expected to differ, to judge the room needed (default: 20)",
     )
     _who(start)
-    start.set_defaults(command="starter.commands:start")
 
 
 def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -128,15 +152,42 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
         if name == "undo":
             _add_undo(command)
         if name in ("undo", "retry"):
-            command.add_argument(
-                "--attest-off",
-                action="append",
-                default=[],
-                metavar="VM",
-                help="declare that this VM is off while its site cannot be asked; repeatable",
-            )
+            _add_attest(command)
         _who(command)
         command.set_defaults(command="starter.commands:ask")
+
+
+def add_reconcile(commands: Any, common: argparse.ArgumentParser) -> None:
+    command = commands.add_parser(
+        "reconcile",
+        parents=[common],
+        help="what a run left behind whose workflow is gone, and its end",
+        description="Read the catalog and both sites and say what the newest run of a VM replica "
+        "left behind, when its workflow was terminated or lost. With --finish it is brought to its "
+        "end, under the same marks and claims.",
+    )
+    command.add_argument("key", metavar="KEY")
+    command.add_argument(
+        "--finish",
+        choices=[word.value for word in Finish],
+        default=None,
+        help="undo: back to DR; commit: keep production; cleanup: tidy up after a commit",
+    )
+    command.add_argument("--request-id", default="", metavar="ID", help="makes a repeat harmless")
+    _add_undo(command)
+    _add_attest(command)
+    _who(command)
+    command.set_defaults(command="starter.reconciling:reconcile")
+
+
+def _add_attest(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--attest-off",
+        action="append",
+        default=[],
+        metavar="VM",
+        help="declare that this VM is off while its site cannot be asked; repeatable",
+    )
 
 
 def _add_undo(undo: argparse.ArgumentParser) -> None:

@@ -31,7 +31,7 @@ def run(argv: Sequence[str], shell: Shell) -> int:
     if not hasattr(args, "command"):
         grammar.print_help(shell.stderr)
         return REFUSED
-    shell.json = args.json
+    shell.json, shell.argv = args.json, tuple(argv)
     try:
         # Only the module of this command is loaded: `--help` needs no Temporal core, and only the
         # commands that administer the catalog load a database.

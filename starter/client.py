@@ -23,14 +23,24 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
 from failback.contracts.plan import BeginAnswer
+from failback.contracts.preview import Preview
+from failback.contracts.remains import ReconcileRequest, Remains
 from failback.contracts.requests import Answer, Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import Status
 from failback.contracts.words import RequestKind
 from starter import describe, rpc
-from starter.errors import ClientError, RunEnded, RunOpen, WorkerAbsent
+from starter.errors import (
+    ClientError,
+    FinishImpossible,
+    RunEnded,
+    RunOpen,
+    RunUnknown,
+    WorkerAbsent,
+)
 from starter.live import live_activities
 from starter.plugin import connect
+from starter.previewing import preview
 from starter.starting import WORKFLOW_TYPE, answer_of_begin, start_alone, start_and_begin
 from starter.views import RunSummary, RunView
 
@@ -98,6 +108,17 @@ class FailbackClient:
             ) from error
         except RPCError as error:
             raise rpc.translated(error, key) from error
+
+    async def preview(self, request: StartRequest, request_id: str = "") -> Preview:
+        """What a run of this request would do and what stands in its way; changes nothing.
+
+        Args:
+            request_id: part of the workflow's id; the answer to the same again is the same.
+
+        Raises:
+            WorkerAbsent: no worker answers.
+        """
+        return await preview(self.client, self.task_queue, request, request_id, self.answer_timeout)
 
     async def status(self, key: str) -> RunView:
         """The newest run of a replica, open or closed, with the live numbers of its disks.
@@ -182,6 +203,44 @@ class FailbackClient:
     async def approve(self, key: str, request: Request) -> Answer:
         """Approve, as a second person, the request whose id is `request.of`."""
         return await self._ask(RequestKind.APPROVE, key, request)
+
+    async def reconcile(self, request: ReconcileRequest) -> Remains:
+        """Look at what the newest run of a replica left whose workflow is gone; finish it if asked.
+
+        Raises:
+            RunOpen: its workflow is open: talk to that.
+            FinishImpossible: the run cannot be finished in this way.
+            WorkerAbsent: no worker answers.
+        """
+        key = request.replica
+        try:
+            description = await self._described(key)
+        except RunUnknown:
+            pass  # forgotten by the server; the catalog may know it
+        else:
+            if description.status is WorkflowExecutionStatus.RUNNING:
+                raise RunOpen(
+                    f"The workflow of VM replica {key} is open (run {description.run_id}): there "
+                    "is nothing to reconcile.",
+                    f"See it with `failback status {key}`; `failback undo {key}` ends it.",
+                )
+        try:
+            async with asyncio.timeout(self.answer_timeout.total_seconds() * 4):
+                remains: Remains = await self.client.execute_workflow(
+                    "FailbackReconcile",
+                    request,
+                    id=f"failback-reconcile/{key}/{request.request.request_id or uuid.uuid4().hex}",
+                    task_queue=self.task_queue,
+                    result_type=Remains,
+                    static_summary=f"Reconcile the newest run of {key}",
+                )
+        except TimeoutError as error:
+            raise await self._silent() from error
+        except WorkflowFailureError as error:
+            raise FinishImpossible(f"{error.cause}", f"See `failback reconcile {key}`.") from error
+        except RPCError as error:
+            raise rpc.translated(error, key) from error
+        return remains
 
     async def ask(self, kind: RequestKind, key: str, request: Request | None = None) -> Answer:
         """Any of them, by its kind."""

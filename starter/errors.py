@@ -9,6 +9,8 @@ FailbackError (failback/errors.py)
      |- WorkerAbsent         nobody polls the task queue, or nobody answers  (retryable)
      |- RunUnknown           there is no run of this replica
      |- RunOpen              a run of this replica is open already
+     |- FinishImpossible     a run that was left behind cannot be finished in this way
+     |- PreviewFailed        a plan was asked for and got no answer
      |- RunEnded             the run ended, and not by commit, undo or refusal
      `- OperatorNeeded       the run stands in NEEDS_OPERATOR while we wait
 """
@@ -57,6 +59,14 @@ class RunUnknown(ClientError):
 
 class RunOpen(ClientError):
     """A run of this replica is open already."""
+
+
+class FinishImpossible(ClientError):
+    """A run that was left behind cannot be finished in this way."""
+
+
+class PreviewFailed(ClientError):
+    """A plan was asked for and got no answer."""
 
 
 class RunEnded(ClientError):

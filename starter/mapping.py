@@ -53,6 +53,7 @@ START_FIELDS: dict[str, Callable[[argparse.Namespace, str], Any]] = {
     "disk_map": lambda args, user: [_mapping(text) for text in args.disk_map],
     "accept_pair": lambda args, user: args.accept_pair,
     "expected_change_percent": lambda args, user: args.expected_change_percent,
+    "plan_hash": lambda args, user: getattr(args, "plan_hash", ""),
     "by": lambda args, user: _by(args, user),
     "reason": lambda args, user: args.reason,
 }

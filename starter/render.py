@@ -32,9 +32,9 @@ SHOWN_AS_DISKS = frozenset({StepName.TRANSPORT_CHANGES, StepName.TRANSPORT_CHANG
 """Steps whose evidence the lines of the disks say better."""
 ENDINGS = {
     "TERMINATED": "The run was terminated: nothing was undone and its claims remain. "
-    "Check the power states of both VMs and their snapshots.",
+    "`failback reconcile KEY` says what it left and finishes it.",
     "FAILED": "The run failed in Temporal: nothing was undone and its claims remain. "
-    "Check the power states of both VMs and their snapshots.",
+    "`failback reconcile KEY` says what it left and finishes it.",
 }
 
 

@@ -8,7 +8,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -35,6 +35,8 @@ class Shell:
     environ: Mapping[str, str]
     user: str
     json: bool = False
+    argv: Sequence[str] = ()
+    """The words of the command, without the program's name."""
     now: Callable[[], datetime] = _utc_now
     pause: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
     open_client: Callable[[Shell, str | None], Awaitable[FailbackClient]] | None = None

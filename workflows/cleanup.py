@@ -39,6 +39,11 @@ class CleanupWorkflow:
         return result
 
 
+def cleanup_id(run_id: str) -> str:
+    """Workflow id of the cleanup of a run."""
+    return f"failback-cleanup/{run_id}"
+
+
 async def start_cleanup(facts: Facts) -> None:
     """Start the cleanup of a committed run; it lives on when the run ends."""
     await workflow.start_child_workflow(
@@ -51,6 +56,6 @@ async def start_cleanup(facts: Facts) -> None:
             target=facts.known.target,
             tracking_was=facts.known.target_tracking,
         ),
-        id=f"failback-cleanup/{facts.run.run_id}",
+        id=cleanup_id(facts.run.run_id),
         parent_close_policy=workflow.ParentClosePolicy.ABANDON,
     )

@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 from failback.contracts import operations as ops
 from failback.contracts import preview
 from failback.contracts.base import Contract
+from failback.contracts.remains import Remains
 
 I = TypeVar("I", bound=Contract)  # noqa: E741 - the conventional name of an input type
 O = TypeVar("O", bound=Contract)  # noqa: E741
@@ -76,4 +77,5 @@ REPLACE_SOURCE = Operation("replace_source", ops.ReplaceSource, ops.Done, Preset
 SET_LIMITS = Operation("set_limits", ops.SetLimits, ops.Done, Preset.CONTROL)
 RUN_HOOK = Operation("run_hook", ops.RunHook, ops.HookResult, Preset.CONTROL)
 WATCH_DECISION = Operation("watch_decision", ops.WatchDecision, ops.WatchResult, Preset.WATCH)
+INSPECT_RUN = Operation("inspect_run", ops.InspectRun, Remains, Preset.CONTROL)
 PROBE = Operation("probe", ops.Probe, ops.ProbeResult, Preset.PROBE)

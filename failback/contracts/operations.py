@@ -440,6 +440,10 @@ class WatchProgress(Contract):
     snapshots: tuple[SnapshotLook, ...] = Field(default=(), max_length=16)
 
 
+class InspectRun(StepCall):
+    """Look at what the newest run of a replica left; `run.run_id` is not known and empty."""
+
+
 class Probe(StepCall):
     """Ask whether these sites answer."""
 

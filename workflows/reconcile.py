@@ -1,0 +1,85 @@
+"""Workflow `FailbackReconcile`: says what a run left behind, and finishes it when asked to."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from temporalio import workflow
+from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
+
+from failback.contracts.operations import CleanTarget, InspectRun, RunRef
+from failback.contracts.remains import Finish, ReconcileRequest, Remains
+from failback.contracts.words import Phase, StepName
+from workflows.cleanup import CleanupWorkflow, cleanup_id
+from workflows.operations import INSPECT_RUN
+from workflows.options import RETRY
+from workflows.rebuild import carried
+
+
+@workflow.defn(name="FailbackReconcile")
+class ReconcileWorkflow:
+    """Looks at catalog and sites. To finish a run is to start its workflow again where undo or
+    commit begins: everything that they do is safe to do again."""
+
+    @workflow.run
+    async def run(self, request: ReconcileRequest) -> Remains:
+        """Look; finish if asked to. FinishImpossible says what may be done instead."""
+        remains: Remains = await workflow.execute_activity(
+            INSPECT_RUN.name,
+            InspectRun(run=RunRef(run_id="", replica=request.replica), step=StepName.SETTLE),
+            result_type=Remains,
+            summary=f"Look at what the newest run of {request.replica} left",
+            # Two sites are read once; a site that is away is said, not waited for.
+            start_to_close_timeout=timedelta(minutes=15),
+            heartbeat_timeout=timedelta(seconds=60),
+            retry_policy=RETRY,
+        )
+        if request.finish is None:
+            return remains
+        if request.finish not in remains.may:
+            may = ", ".join(remains.may) or "nothing"
+            raise ApplicationError(
+                f"{request.finish} is not possible for the newest run of {request.replica} "
+                f"({remains.outcome or remains.phase or 'there is none'}); possible: {may}.",
+                type="FinishImpossible",
+                non_retryable=True,
+            )
+        try:
+            await self._finish(request, remains)
+        except WorkflowAlreadyStartedError as error:
+            raise ApplicationError(
+                f"A workflow of {request.replica} is open: talk to it instead.",
+                type="FinishImpossible",
+                non_retryable=True,
+            ) from error
+        return remains.model_copy(update={"finishing": request.finish})
+
+    async def _finish(self, request: ReconcileRequest, remains: Remains) -> None:
+        if request.finish is Finish.CLEANUP:
+            await self._cleanup(remains)
+            return
+        phase = Phase.UNDOING if request.finish is Finish.UNDO else Phase.COMMITTING
+        await workflow.start_child_workflow(
+            "Failback",
+            args=[
+                remains.request,
+                carried(remains, phase, request.request, workflow.now()),
+            ],
+            id=f"failback/{request.replica}",
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        )
+
+    async def _cleanup(self, remains: Remains) -> None:
+        assert remains.plan is not None
+        await workflow.start_child_workflow(
+            CleanupWorkflow.run,
+            CleanTarget(
+                run=RunRef(run_id=remains.run_id, replica=remains.replica),
+                step=StepName.CLEAN_TARGET,
+                patience=timedelta(days=365),
+                target=remains.plan.target,
+                tracking_was=remains.plan.target_tracking,
+            ),
+            id=cleanup_id(remains.run_id),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        )
