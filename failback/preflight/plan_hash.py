@@ -174,7 +174,7 @@ def plan_kept(evidence: Evidence, now: str) -> tuple[Finding, ...]:
         return (refuse("PLAN_HASH_INVALID", key, text, again),)
     if not parts:
         return ()
-    text = f"Since the plan was made there have changed: {'; '.join(parts)}."
+    text = f"The world is not that of the plan; different now: {'; '.join(parts)}."
     return (refuse("PLAN_DRIFTED", key, text, again),)
 
 
