@@ -1,0 +1,101 @@
+"""A plan changes nothing, and a start with its hash insists on the world it was made in."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from failback.contracts.preview import Preview
+from failback.contracts.start import NewVm, StartRequest
+from failback.contracts.words import Destination, Outcome, Phase, StepName
+from tests.acceptance.scene import MIB, REPLICA, SOURCE, Scene, world
+from tests.acceptance.stage import Stage
+
+pytestmark = pytest.mark.acceptance
+
+MUTATIONS = {
+    *("CreateSnapshot_Task", "ReconfigVM_Task", "PowerOffVM_Task", "ShutdownGuest"),
+    *("setCustomValue", "SetField", "CreateVM_Task", "PowerOnVM_Task", "AddCustomFieldDef"),
+}
+
+
+def changes(scene: Scene) -> dict[str, int]:
+    """Calls so far that change something, at both sites."""
+    calls = [scene.lab.calls(place[0]) for place in (SOURCE, REPLICA)]
+    return {name: sum(one.get(name, 0) for one in calls) for name in MUTATIONS}
+
+
+def plan(scene: Scene, *options: str) -> tuple[int, Preview]:
+    """`failback plan KEY --json`."""
+    done = scene.stack.cli("plan", scene.key, "--json", *options)
+    return done.returncode, Preview.model_validate(json.loads(done.stdout))
+
+
+def preview(scene: Scene) -> Preview:
+    """The same without a process."""
+    return scene.wait(scene.client.preview(StartRequest(replica=scene.key)))
+
+
+def test_a_plan_is_kept_or_the_start_names_what_changed(stage: Stage) -> None:
+    scene = stage(world(2 * MIB, MIB))
+    scene.stack.worker()
+    before = changes(scene)
+
+    code, first = plan(scene)
+
+    assert code == 0 and first.accepted
+    assert [disk.examined_bytes for disk in first.disks] == [2 * MIB, MIB]
+    assert StepName.TRANSPORT_CHANGES_2 in {step.name for step in first.steps if step.downtime}
+    assert first.plan is not None and first.plan.replica.name == REPLICA[1]
+    # The replica serves meanwhile: that alone is no drift.
+    scene.lab.post(f"/sites/dr/vms/{REPLICA[1]}/guest/write", disk=0, offset=0, text="newer")
+    assert preview(scene).plan_hash == first.plan_hash
+    assert scene.claims() == () and scene.detail().runs == ()
+    assert scene.vms() == scene.before and changes(scene) == before
+
+    scene.lab.post(f"/sites/production/vms/{SOURCE[1]}/snapshot", name="mine", description="")
+    refused = scene.start(plan_hash=first.plan_hash)
+
+    assert not refused.accepted
+    (drifted,) = (one for one in refused.findings if one.code == "PLAN_DRIFTED")
+    assert "the target VM's disks; the target VM's snapshots" in drifted.message
+    assert scene.claims() == () and changes(scene) == before
+
+    again = preview(scene)
+    assert [finding.code for finding in again.findings] == ["FOREIGN_SNAPSHOTS"]
+    assert scene.start(plan_hash=again.plan_hash, reason="as planned").accepted
+    scene.until(Phase.AWAITING_DECISION)
+    code, held = plan(scene)
+    assert code == 2 and not held.accepted
+    assert {"CLAIM_HELD", "REPLICA_STATE"} <= {finding.code for finding in held.findings}
+    assert scene.undo().outcome is Outcome.UNDONE
+
+
+def test_people_get_a_table_and_the_line_to_type(stage: Stage) -> None:
+    made: dict[str, Any] = world(MIB)
+    disks = [{"size_bytes": MIB, "seed": 40}]
+    made["sites"][0]["vms"].append({"name": "web01-restored", "power": "off", "disks": disks})
+    scene = stage(made)
+    scene.stack.worker()
+
+    done = scene.stack.cli("plan", scene.key, "--no-power-on")
+
+    assert done.returncode == 0, done.stderr
+    assert "Nothing was changed." in done.stdout and "hooks" in done.stdout
+    line = done.stdout.strip().splitlines()[-1].split()
+    assert line[:5] == ["failback", "start", scene.key, "--no-power-on", "--plan-hash"]
+    for destination in (Destination.RECOVERED, Destination.NEW):
+        request = StartRequest(
+            replica=scene.key,
+            destination=destination,
+            recovered="production:web01-restored",
+            new_vm=NewVm(name="web01-home"),
+        )
+        answer = scene.wait(scene.client.preview(request))
+        assert answer.accepted, answer.findings
+        assert answer.destination is destination and answer.plan_hash
+    assert scene.vms() == scene.before
+    assert scene.stack.cli(*line[1:]).returncode == 0
+    scene.until(Phase.AWAITING_DECISION)
