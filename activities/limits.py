@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from temporalio import activity
 
@@ -50,22 +50,6 @@ def words_of(limits: Limits) -> str:
     rate, window = limits.bandwidth_bytes_per_s, limits.window
     said = "no limit of the run" if rate is None else f"{rate} bytes/s"
     return f"{said}, {f'from {window.begin} to {window.end} UTC' if window else 'at any time'}"
-
-
-def opens_in(window: TransferWindow, at: datetime) -> timedelta:
-    """Zero within the window, else the time until it opens. Both ends the same: always open."""
-    begin, end = _minutes(window.begin), _minutes(window.end)
-    at = at.astimezone(UTC)
-    midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    minute = (at - midnight).total_seconds() / 60
-    if begin == end or (begin <= minute < end) or (begin > end and not end <= minute < begin):
-        return timedelta(0)
-    return timedelta(minutes=(begin - minute) % (24 * 60))
-
-
-def _minutes(clock: str) -> int:
-    hours, minutes = clock.split(":")
-    return int(hours) * 60 + int(minutes)
 
 
 @dataclass
@@ -133,7 +117,7 @@ class Conditions:
             self._keep_hours(limits.window)
 
     def _keep_hours(self, window: TransferWindow) -> None:
-        wait = opens_in(window, self._wall())
+        wait = window.opens_in(self._wall())
         if not wait:
             return
         seen = self._attempt.details

@@ -11,9 +11,9 @@ from failback.catalog.records import RunRecord, StepRecord
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CreateTargetResult, InspectRun
 from failback.contracts.plan import RunPlan
-from failback.contracts.remains import Finish, Left, RecordedStep, Remains
+from failback.contracts.remains import Left, RecordedStep, Remains
 from failback.contracts.vm import VmIdentity, VmView
-from failback.contracts.words import Outcome, PowerState, ReplicaState
+from failback.contracts.words import Finish, Outcome, PowerState, ReplicaState
 from failback.errors import FailbackError, ReplicaUnknown, VmNotFound
 from failback.hypervisor.ports import Sites
 

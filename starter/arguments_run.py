@@ -6,12 +6,19 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
-from failback.contracts.remains import Finish
 from failback.contracts.words import (
     Destination,
+    Finish,
     GuestTimeoutPolicy,
     ReplicaContent,
-    SwitchMode,
+)
+from starter.arguments_life import (
+    UNSAID,
+    add_finalize,
+    add_life,
+    add_limits,
+    add_place,
+    add_switch,
 )
 from starter.values import duration
 
@@ -51,12 +58,6 @@ def _run_options(start: argparse.ArgumentParser) -> None:
     start.add_argument("key", metavar="KEY", help="the VM replica")
     start.add_argument(
         "--destination", choices=[word.value for word in Destination], default=Destination.ORIGINAL
-    )
-    start.add_argument(
-        "--switch",
-        choices=[word.value for word in SwitchMode],
-        default=SwitchMode.AUTO,
-        help="when the switch from the replica to the target happens",
     )
     start.add_argument(
         "--no-power-on", action="store_true", help="leave the target VM off after the switch"
@@ -133,6 +134,8 @@ def _run_options(start: argparse.ArgumentParser) -> None:
         metavar="PERCENT",
         help="share of each disk expected to differ, to judge the room needed (default: 20)",
     )
+    for add in (add_switch, add_finalize, add_limits, add_place, add_life):
+        add(start)
     _who(start)
 
 
@@ -143,6 +146,10 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
         ("retry", "try the failed step again"),
         ("pause", "stop at the next checkpoint"),
         ("resume", "go on after pause"),
+        ("switch-over", "move the work over now, or as soon as the cycle under way is done"),
+        ("reschedule", "change when the work moves over"),
+        ("adjust", "change limits, or who decides at the end"),
+        ("approve", "agree, as a second person, to a request that waits for it"),
     ):
         command = commands.add_parser(name, parents=[common], help=text, description=text + ".")
         command.add_argument("key", metavar="KEY")
@@ -151,6 +158,26 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
         )
         if name == "undo":
             _add_undo(command)
+        if name == "switch-over":
+            command.add_argument(
+                "--ignore-budget",
+                action="store_true",
+                help="also when the predicted downtime is over the budget",
+            )
+        if name == "retry":
+            command.add_argument(
+                "--rebase-target",
+                action="store_true",
+                help="the replica's disks have grown: take the target back to its snapshot, grow "
+                "it, and begin again",
+            )
+        if name == "reschedule":
+            add_switch(command)
+        if name == "adjust":
+            add_finalize(command)
+            add_limits(command, UNSAID)
+        if name == "approve":
+            command.add_argument("of", metavar="REQUEST_ID", help="the request, as status shows it")
         if name in ("undo", "retry"):
             _add_attest(command)
         _who(command)

@@ -254,7 +254,11 @@ class FailbackClient:
         try:
             async with asyncio.timeout(self.answer_timeout.total_seconds()):
                 answer: Answer = await self._handle(key).execute_update(
-                    kind.value, body, id=f"{kind.value}/{body.request_id}", result_type=Answer
+                    kind.value,
+                    # What was not said stays as it is, so it must not be sent as a default.
+                    body.model_dump(mode="json", exclude_unset=True),
+                    id=f"{kind.value}/{body.request_id}",
+                    result_type=Answer,
                 )
         except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError) as error:
             raise await self._silent() from error

@@ -24,6 +24,10 @@ NEXT = {
     RequestKind.RETRY: "Follow it with `failback watch {key}`.",
     RequestKind.PAUSE: "The run stops at the next checkpoint; go on with `failback resume {key}`.",
     RequestKind.RESUME: "Follow it with `failback watch {key}`.",
+    RequestKind.SWITCH_OVER: "Follow it with `failback watch {key}`.",
+    RequestKind.RESCHEDULE: "See what it waits for with `failback status {key}`.",
+    RequestKind.ADJUST: "See it with `failback status {key}`.",
+    RequestKind.APPROVE: "Follow it with `failback watch {key}`.",
 }
 
 
@@ -78,8 +82,8 @@ def list_runs(args: argparse.Namespace, shell: Shell) -> int:
 
 
 def ask(args: argparse.Namespace, shell: Shell) -> int:
-    """`failback commit|undo|retry|pause|resume KEY`."""
-    kind = RequestKind(args.name)
+    """`failback commit|undo|retry|pause|resume|switch-over|reschedule|adjust|approve KEY`."""
+    kind = RequestKind(args.name.replace("-", "_"))
     request = mapping.request(args, shell.user)
 
     async def go() -> Answer | None:
@@ -96,7 +100,12 @@ def ask(args: argparse.Namespace, shell: Shell) -> int:
     if not answer.accepted:
         shell.note(f"failback: {args.key}: {sentence(answer.message)}")
         return REFUSED
-    shell.say(f"{kind.value} of {args.key} is accepted. {NEXT[kind].format(key=args.key)}")
+    if answer.pending:
+        shell.say(f"{kind.value} of {args.key} waits: {sentence(answer.message)}")
+        shell.say(f"Another person types `failback approve {args.key} {answer.request_id}`.")
+        return DONE
+    remark = f"{sentence(answer.message)} " if answer.message else ""
+    shell.say(f"{kind.value} of {args.key} is accepted. {remark}{NEXT[kind].format(key=args.key)}")
     return DONE
 
 

@@ -7,7 +7,8 @@ import asyncio
 
 from rich.table import Table
 
-from failback.contracts.remains import Finish, ReconcileRequest, Remains
+from failback.contracts.remains import ReconcileRequest, Remains
+from failback.contracts.words import Finish
 from starter import mapping
 from starter.describe import checked_key
 from starter.shell import Shell

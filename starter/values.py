@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?")
 
@@ -39,3 +40,62 @@ def days(text: str) -> float:
     if not 0 <= number <= 36500:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of days")
     return number
+
+
+RATE = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)(?:i?B)?(?:/s)?", re.IGNORECASE)
+POWERS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def moment(text: str) -> datetime:
+    """An aware time: ISO 8601; without an offset it is this machine's local time."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time such as 2026-11-24T22:00+01:00 or '2026-11-24 22:00'"
+        ) from None
+    return found if found.tzinfo is not None else found.astimezone()
+
+
+def rate(text: str) -> int | None:
+    """Bytes per second: `100M`, `1.5G`, `500000`; `none` is no limit."""
+    if text == "none":
+        return None
+    found = RATE.fullmatch(text)
+    if not found or float(found[1]) * POWERS[found[2].upper()] < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a rate such as 100M, 1.5G or none")
+    return int(float(found[1]) * POWERS[found[2].upper()])
+
+
+def window(text: str) -> dict[str, str] | None:
+    """`22:00-06:00`; `none` is at any time."""
+    if text == "none":
+        return None
+    begin, dash, end = text.partition("-")
+    if not dash or not all(re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", t) for t in (begin, end)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a window such as 22:00-06:00 or none")
+    return {"begin": begin, "end": end}
+
+
+def pair(text: str) -> tuple[str, str]:
+    """`LEFT=RIGHT`."""
+    left, sign, right = text.partition("=")
+    if not (left and sign and right):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form LEFT=RIGHT")
+    return left, right
+
+
+def probe(text: str) -> dict[str, Any]:
+    """`tcp:HOST:PORT`, a URL, `tools` or `command:NAME`."""
+    kind, _, rest = text.partition(":")
+    if kind in ("http", "https") and rest:
+        return {"kind": "http", "address": text}
+    if kind == "tcp" and rest.rpartition(":")[2].isdigit():
+        return {"kind": "tcp", "address": rest}
+    if kind == "command" and rest:
+        return {"kind": "command", "command": rest}
+    if text == "tools":
+        return {"kind": "tools"}
+    raise argparse.ArgumentTypeError(
+        f"{text!r} is not a probe: tcp:HOST:PORT, http://..., https://..., tools or command:NAME"
+    )

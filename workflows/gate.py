@@ -82,14 +82,22 @@ class Gate:
     def _cycle_due(self, now: datetime) -> bool:
         return now >= self._next_cycle()
 
+    def _in_window(self, when: datetime) -> datetime:
+        """The first moment from `when` on in which disks may be copied: a cycle that began earlier
+        would wait with its read snapshot open, and that grows."""
+        window = (self.run.facts.limits or self.run.facts.request.limits).window
+        return when if window is None else when + window.opens_in(when)
+
     def _next_cycle(self) -> datetime:
         """When the next cycle begins: one interval after the last one began; for a scheduled switch
         the last one begins as late as lets it end in time."""
         policy, newest = self.run.facts.switching, self.run.facts.cycles[-1]
         regular = max(newest.began_at + policy.resync_interval, newest.ended_at)
+        regular = self._in_window(regular)
         if policy.mode is not SwitchMode.SCHEDULED or policy.at is None:
             return regular
         latest = policy.at - 1.5 * cycle_time(self.run.facts.cycles) - timedelta(seconds=5)
+        latest = self._in_window(latest)
         return min(regular, latest) if latest > newest.ended_at else regular
 
     async def _cycle(self) -> None:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from functools import partial
 
 from failback.contracts import operations as ops
-from failback.contracts.policies import FinalizePolicy, Limits, WorkloadProbe
+from failback.contracts.policies import FinalizePolicy, Limits
 from failback.contracts.requests import Request
 from failback.contracts.words import (
     FinalizeMode,
@@ -234,12 +234,15 @@ class Life:
 
         while not ended():
             (argument,) = AWAIT_DECISION.arguments(run.facts, AWAIT_DECISION)
+            if run.finalize_ended:
+                # What failed would end the next watch at once, and power states count for more.
+                argument = argument.model_copy(update={"probes": ()})
             try:
                 result: ops.WatchResult = await runtime.run(
                     AWAIT_DECISION.operation,
                     argument,
                     AWAIT_DECISION.title,
-                    partial(self._watched_else, ended, argument.probes),
+                    partial(self._watched_else, ended, self._said()),
                 )
             except OperationStopped:
                 continue
@@ -251,14 +254,17 @@ class Life:
                 requests.alarm(run, result.alarm)
                 if result.code in ENDING:
                     self._end_automatism(result.alarm.rstrip("."))
-                elif not known:
-                    # A new one about something else: the probes must go on being asked.
+                if not known:
+                    # Something else may happen meanwhile: look on at once.
                     continue
             runtime.publish()
             await runtime.wait(ended, requests.ALARM_INTERVAL)
 
-    def _watched_else(self, ended: Callable[[], bool], probes: tuple[WorkloadProbe, ...]) -> bool:
-        return ended() or self.run.facts.finalizing.probes != probes
+    def _watched_else(
+        self, ended: Callable[[], bool], seen: tuple[FinalizePolicy, bool, str]
+    ) -> bool:
+        policy, _, gone = self._said()
+        return ended() or (policy.probes, bool(gone)) != (seen[0].probes, bool(seen[2]))
 
     # --- limits ---
 

@@ -8,8 +8,8 @@ from temporalio import workflow
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from failback.contracts.operations import CleanTarget, InspectRun, RunRef
-from failback.contracts.remains import Finish, ReconcileRequest, Remains
-from failback.contracts.words import Phase, StepName
+from failback.contracts.remains import ReconcileRequest, Remains
+from failback.contracts.words import Finish, Phase, StepName
 from workflows.cleanup import CleanupWorkflow, cleanup_id
 from workflows.operations import INSPECT_RUN
 from workflows.options import RETRY

@@ -7,11 +7,11 @@ that does not fit without a word; so handlers take the raw value and every answe
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from failback.contracts.policies import SwitchPolicy
+from failback.contracts.base import Contract
 from failback.contracts.requests import Answer, Request
 from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
 from workflows import approvals
@@ -20,6 +20,8 @@ from workflows.engine import Run
 from workflows.state import ANY_TIME, refusal
 
 KEPT_ALARMS = 20
+C = TypeVar("C", bound=Contract)
+
 ALARM_INTERVAL = timedelta(minutes=15)
 
 
@@ -79,16 +81,34 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
         return f"{kind} is not possible: an undo was accepted already."
     if run.commit_asked and kind is RequestKind.UNDO:
         return "undo is not possible: a commit was accepted already."
-    if kind is RequestKind.RESCHEDULE:
-        return _bad_schedule(request.switch, now)
-    if kind is RequestKind.ADJUST and request.limits is None and request.finalize is None:
-        return "adjust says nothing to change; give it limits or finalize."
+    try:
+        if kind is RequestKind.RESCHEDULE:
+            return _bad_schedule(run, request, now)
+        if kind is RequestKind.ADJUST:
+            return _bad_adjustment(run, request)
+    except ValidationError as error:
+        return f"{kind} does not fit what holds now: {error.errors()[0]['msg']}."
     return None
 
 
-def _bad_schedule(policy: SwitchPolicy | None, now: datetime) -> str | None:
-    if policy is None:
+def _merged(base: C, change: C) -> C:
+    """The policy that holds, with what the change says; what it is silent about stays."""
+    said = {name: getattr(change, name) for name in change.model_fields_set}
+    return type(base).model_validate({**dict(base), **said})
+
+
+def _bad_adjustment(run: Run, request: Request) -> str | None:
+    if request.limits is None and request.finalize is None:
+        return "adjust says nothing to change; give it limits or finalize."
+    if request.finalize is not None:
+        _merged(run.facts.finalizing, request.finalize)
+    return None
+
+
+def _bad_schedule(run: Run, request: Request, now: datetime) -> str | None:
+    if request.switch is None:
         return "reschedule says no new policy; give it switch."
+    policy = _merged(run.facts.switching, request.switch)
     if policy.mode is SwitchMode.SCHEDULED and policy.at is not None and policy.at <= now:
         return f"The switch cannot be at {policy.at:%Y-%m-%d %H:%M:%S %z}: that is past."
     return None
@@ -128,13 +148,17 @@ def _apply(run: Run, kind: RequestKind, request: Request) -> None:
             run.ignore_budget = run.ignore_budget or request.ignore_budget
         case RequestKind.RESCHEDULE:
             run.switch_asked = run.ignore_budget = False
-            run.facts = run.facts.model_copy(update={"switch": request.switch})
+            assert request.switch is not None
+            policy = _merged(run.facts.switching, request.switch)
+            run.facts = run.facts.model_copy(update={"switch": policy})
         case RequestKind.ADJUST:
-            given = {name: getattr(request, name) for name in ("limits", "finalize")}
-            update = {name: value for name, value in given.items() if value is not None}
-            run.facts = run.facts.model_copy(update=update)
+            facts, update = run.facts, dict[str, Contract]()
+            if request.limits is not None:
+                update["limits"] = _merged(facts.limits or facts.request.limits, request.limits)
             if request.finalize is not None:
+                update["finalize"] = _merged(facts.finalizing, request.finalize)
                 run.finalize_ended = ""
+            run.facts = facts.model_copy(update=update)
         case RequestKind.APPROVE:
             raise AssertionError("an approval applies the request that it approves")
 

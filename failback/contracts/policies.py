@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints, model_validator
@@ -90,6 +90,9 @@ class FinalizePolicy(Contract):
         undo = self.mode is FinalizeMode.AUTO_UNDO
         if undo and not self.accept_loss_of_production_writes:
             raise ValueError("auto_undo needs accept_loss_of_production_writes")
+        commit = self.mode is FinalizeMode.AUTO_COMMIT
+        if commit and self.probes and self.after <= self.boot_grace:
+            raise ValueError("auto_commit needs `after` longer than boot_grace, or no probe counts")
         return self
 
 
@@ -108,6 +111,21 @@ class TransferWindow(Contract):
 
     begin: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
     end: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")]
+
+    def opens_in(self, at: datetime) -> timedelta:
+        """Zero within the window, else the time until it opens. Both ends the same: always open."""
+        begin, end = _minutes(self.begin), _minutes(self.end)
+        at = at.astimezone(UTC)
+        midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+        minute = (at - midnight).total_seconds() / 60
+        if begin == end or (begin <= minute < end) or (begin > end and not end <= minute < begin):
+            return timedelta(0)
+        return timedelta(minutes=(begin - minute) % (24 * 60))
+
+
+def _minutes(clock: str) -> int:
+    hours, minutes = clock.split(":")
+    return int(hours) * 60 + int(minutes)
 
 
 class Limits(Contract):

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
 from failback.contracts.plan import RunPlan
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
-from failback.contracts.words import Outcome, ReplicaState
-
-
-class Finish(StrEnum):
-    """How a run that was left behind is brought to its end."""
-
-    UNDO = "undo"
-    COMMIT = "commit"
-    CLEANUP = "cleanup"
-    """It has ended; only what it should have tidied up is left."""
+from failback.contracts.words import Finish, Outcome, ReplicaState
 
 
 class RecordedStep(Contract):
@@ -33,7 +24,7 @@ class RecordedStep(Contract):
     started_at: datetime
     finished_at: datetime | None = None
     attempts: int = 0
-    evidence: str = ""
+    evidence: Annotated[str, StringConstraints(max_length=100_000)] = ""
     """JSON of the operation's result, once it is finished."""
 
 

@@ -229,3 +229,12 @@ class CarryOver(StrEnum):
     MEMORY = "memory"
     NICS = "nics"
     DISKS = "disks"
+
+
+class Finish(StrEnum):
+    """How a run that was left behind is brought to its end."""
+
+    UNDO = "undo"
+    COMMIT = "commit"
+    CLEANUP = "cleanup"
+    """It has ended; only what it should have tidied up is left."""

@@ -13,7 +13,7 @@ import pytest
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory
 
 from activities import limits as module
-from activities.limits import Conditions, RunThrottles, opens_in
+from activities.limits import Conditions, RunThrottles
 from activities.registry import mover
 from activities.room import Reserve, RoomWatch
 from failback.contracts.operations import SetLimits, TransferProgress, TransportChanges
@@ -62,13 +62,13 @@ def test_a_window_spans_midnight_and_ends_where_it_says(
 ) -> None:
     at = datetime.fromisoformat(f"2026-03-01T{clock}:00+00:00")
 
-    assert opens_in(window, at) == timedelta(minutes=minutes)
+    assert window.opens_in(at) == timedelta(minutes=minutes)
 
 
 def test_a_window_is_in_utc_wherever_the_worker_is() -> None:
     at = datetime.fromisoformat("2026-03-01T23:30:00+05:00")
 
-    assert opens_in(NIGHT, at) == timedelta(hours=3, minutes=30)
+    assert NIGHT.opens_in(at) == timedelta(hours=3, minutes=30)
 
 
 def test_limits_are_written_and_the_newest_scheduling_wins(world: World) -> None:

@@ -9,7 +9,13 @@ import pytest
 
 from failback.contracts.requests import Request
 from failback.contracts.start import DiskMapping, StartRequest
-from failback.contracts.words import GuestTimeoutPolicy, ReplicaContent
+from failback.contracts.words import (
+    CarryOver,
+    Destination,
+    GuestTimeoutPolicy,
+    OldSource,
+    ReplicaContent,
+)
 from starter import mapping, values
 from starter.arguments import parser
 from starter.errors import ClientError
@@ -42,11 +48,89 @@ from starter.errors import ClientError
         ),
         ("--leave-behind scsi0:2 --leave-behind nvme0:1", {"leave_behind": ("scsi0:2", "nvme0:1")}),
         ("--by bob --reason drill", {"by": "bob", "reason": "drill"}),
+        ("--switch manual", {"switch": {"mode": "manual"}}),
+        (
+            "--switch-at 2026-11-24T22:00+01:00 --resync-interval 5m --downtime-budget 2m",
+            {
+                "switch": {
+                    "mode": "scheduled",
+                    "at": "2026-11-24T21:00Z",
+                    "resync_interval": timedelta(minutes=5),
+                    "downtime_budget": timedelta(minutes=2),
+                }
+            },
+        ),
+        (
+            "--finalize auto_commit --finalize-after 2h --probe tcp:web01:443 --probe tools "
+            "--probe https://web01/health --probe command:check",
+            {
+                "finalize": {
+                    "mode": "auto_commit",
+                    "after": timedelta(hours=2),
+                    "probes": (
+                        {"kind": "tcp", "address": "web01:443"},
+                        {"kind": "tools"},
+                        {"kind": "http", "address": "https://web01/health"},
+                        {"kind": "command", "command": "check"},
+                    ),
+                }
+            },
+        ),
+        (
+            "--bandwidth 1.5M --window 22:00-06:00",
+            {
+                "limits": {
+                    "bandwidth_bytes_per_s": 3 << 19,
+                    "window": {"begin": "22:00", "end": "06:00"},
+                }
+            },
+        ),
+        (
+            "--destination recovered --recovered production:web01-new --old-source refuse",
+            {
+                "destination": Destination.RECOVERED,
+                "recovered": "production:web01-new",
+                "old_source": OldSource.REFUSE,
+            },
+        ),
+        (
+            "--destination new --new-name web01-b --datastore fast --disk-datastore scsi0:1=slow "
+            "--network dr-net=prod-net --keep-macs",
+            {
+                "destination": Destination.NEW,
+                "new_vm": {
+                    "name": "web01-b",
+                    "keep_macs": True,
+                    "placement": {
+                        "datastore": "fast",
+                        "disks": ({"address": "scsi0:1", "datastore": "slow"},),
+                        "networks": ({"replica": "dr-net", "target": "prod-net"},),
+                    },
+                },
+            },
+        ),
+        (
+            "--hook after:power_on_target:dns:continue --approvals 2 --plan-hash 1abc "
+            "--carry-over cpu",
+            {
+                "hooks": (
+                    {
+                        "name": "dns",
+                        "when": "after",
+                        "step": "power_on_target",
+                        "on_failure": "continue",
+                    },
+                ),
+                "approvals": 2,
+                "plan_hash": "1abc",
+                "carry_over": (CarryOver.CPU,),
+            },
+        ),
     ],
 )
 def test_start(options: str, changed: dict[str, object]) -> None:
     args = parser().parse_args(["start", "web01", *options.split()])
-    expected = StartRequest(replica="web01", by="ann").model_copy(update=changed)
+    expected = StartRequest.model_validate({"replica": "web01", "by": "ann", **changed})
     assert mapping.start_request(args, "ann") == expected
 
 
@@ -66,11 +150,21 @@ def test_every_field_of_the_start_request_has_an_option() -> None:
         ("undo web01 --no-power-on-replica", {"power_on_replica": False}),
         ("undo web01 --replica-content keep", {"replica_content": ReplicaContent.KEEP}),
         ("undo web01 --accept-target-not-restored", {"accept_target_not_restored": True}),
+        ("switch-over web01 --ignore-budget", {"ignore_budget": True}),
+        ("reschedule web01 --switch manual", {"switch": {"mode": "manual"}}),
+        ("retry web01 --rebase-target", {"rebase_target": True}),
+        ("approve web01 commit-3", {"of": "commit-3"}),
+        ("adjust web01 --bandwidth none", {"limits": {}}),
+        (
+            "adjust web01 --finalize auto_commit",
+            {"finalize": {"mode": "auto_commit"}},
+        ),
     ],
 )
 def test_requests(line: str, changed: dict[str, object]) -> None:
     args = parser().parse_args(line.split())
-    assert mapping.request(args, "ann") == Request(by="ann").model_copy(update=changed)
+    expected = Request.model_validate({"by": "ann", **changed})
+    assert mapping.request(args, "ann") == expected
 
 
 @pytest.mark.parametrize(
@@ -79,6 +173,11 @@ def test_requests(line: str, changed: dict[str, object]) -> None:
         ("start Web01", "'Web01' is not a replica key"),
         ("start web01 --disk-map scsi0:1", "The value of --disk-map does not fit"),
         ("start web01 --expected-change-percent 101", "of --expected-change-percent does not fit"),
+        ("start web01 --finalize auto_undo", "The value of --finalize does not fit"),
+        ("start web01 --switch scheduled", "The value of --switch does not fit"),
+        ("start web01 --hook never:commit:x", "The value of --hook does not fit"),
+        ("reschedule web01", "reschedule says nothing new"),
+        ("adjust web01", "adjust says nothing new"),
         (f"start web01 --by {'x' * 3000}", "The value of --by does not fit"),
         (f"commit web01 --request-id {'x' * 300}", "The value of --request-id does not fit"),
     ],

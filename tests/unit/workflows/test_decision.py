@@ -184,3 +184,33 @@ async def test_limits_are_written_before_pass_1_and_whenever_they_change() -> No
 def test_every_mode_has_a_bare_word(mode: FinalizeMode) -> None:
     if mode is not FinalizeMode.AUTO_UNDO:
         assert world(finalize=mode.value).run.facts.finalizing.mode is mode
+
+
+async def test_what_an_adjustment_does_not_say_stays() -> None:
+    made = world(
+        finalize=AUTO_COMMIT,
+        limits={"bandwidth_bytes_per_s": 1000, "window": {"begin": "22:00", "end": "06:00"}},
+    )
+    made.runtime.after(
+        MINUTE, lambda: made.ask(RequestKind.ADJUST, limits={"bandwidth_bytes_per_s": 5000})
+    )
+    made.runtime.after(MINUTE, lambda: made.ask(RequestKind.ADJUST, finalize={"after": "PT2H"}))
+
+    assert await made.live() is Outcome.COMMITTED
+
+    assert ended(made) == 2 * HOUR
+    limits = made.run.facts.limits
+    assert limits is not None and limits.bandwidth_bytes_per_s == 5000
+    assert limits.window is not None and limits.window.begin == "22:00"
+
+
+async def test_an_adjustment_that_makes_no_sense_with_what_holds_is_refused() -> None:
+    made = world()
+    answers = []
+    made.runtime.after(
+        MINUTE, lambda: answers.append(made.ask(RequestKind.ADJUST, finalize={"mode": "auto_undo"}))
+    )
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+    assert not answers[0].accepted and "accept_loss_of_production_writes" in answers[0].message

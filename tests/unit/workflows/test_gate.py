@@ -221,3 +221,32 @@ async def test_lag_and_change_rate_are_those_of_the_cycles() -> None:
     assert told.lag_bytes == 2 * 600 * 1024
     assert told.change_rate_bytes_per_s == pytest.approx(2048, rel=0.01)
     assert any("boot" in text for text in told.rests_on)
+
+
+async def test_what_a_reschedule_does_not_say_stays() -> None:
+    made = world(switch={"mode": "manual", "resync_interval": "PT10M"})
+    made.runtime.after(
+        MINUTE, lambda: made.ask(RequestKind.RESCHEDULE, switch={"downtime_budget": "PT5M"})
+    )
+    seen: list[Any] = []
+    made.runtime.after(2 * MINUTE, lambda: seen.append(made.run.facts.switching))
+    made.runtime.after(3 * MINUTE, lambda: made.ask(RequestKind.UNDO))
+
+    await made.live()
+
+    assert (seen[0].mode, seen[0].resync_interval) == ("manual", 10 * MINUTE)
+    assert seen[0].downtime_budget == 5 * MINUTE
+
+
+async def test_outside_its_window_no_cycle_begins() -> None:
+    # The run begins at midnight UTC.
+    made = world(
+        switch={"mode": "manual", "resync_interval": "PT1H"},
+        limits={"window": {"begin": "22:00", "end": "02:30"}},
+    )
+    made.runtime.after(21 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    await made.live()
+
+    # At 01:00 and 02:00; then the window is closed until 22:00.
+    assert [cycle.number for cycle in made.run.facts.cycles] == [1, 2, 3]
