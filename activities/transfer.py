@@ -44,7 +44,7 @@ class TransferActivities:
         require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
         if plan.areas_bytes == 0:
             # Nothing changed: the replica is off and every second counts, so nothing is opened.
-            return TransportResult(address=plan.address, method=plan.method)
+            return TransportResult(address=plan.address, method=plan.method, pass_no=plan.pass_no)
         # The fence first: until the earlier writer is proven dead its commits are still true.
         with (
             self.disks.conditions(argument, attempt) as conditions,
@@ -95,6 +95,7 @@ def counted(
         resumed_bytes=resumed_bytes,
         seconds=seconds,
         method=plan.method,
+        pass_no=plan.pass_no,
     )
 
 

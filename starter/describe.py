@@ -51,7 +51,10 @@ def details(request: StartRequest) -> str:
         mode="json", exclude_defaults=True, exclude={"replica", "by", "reason"}
     )
     lines += [f"- `{name}`: `{value}`" for name, value in changed.items()]
-    lines.append("\nRequests: `commit`, `undo`, `pause`, `resume`, `retry`; no input is needed.")
+    lines.append(
+        "\nRequests: `commit`, `undo`, `switch_over`, `pause`, `resume`, `retry` (no input is "
+        "needed), `reschedule`, `adjust`, `approve`."
+    )
     return "\n".join(lines)[:15_000]
 
 

@@ -73,8 +73,9 @@ def disk_lines(view: RunView) -> tuple[DiskLine, ...]:
     lines: dict[tuple[str, int], DiskLine] = {}
     passes: dict[str, int] = {}
     for done in status.transfers:
-        # Results come pass by pass, so the n-th result of a disk is its pass n.
-        number = passes[done.address] = passes.get(done.address, 0) + 1
+        # Of a version that did not say it: results come pass by pass.
+        passes[done.address] = passes.get(done.address, 0) + 1
+        number = done.pass_no or passes[done.address]
         plan = plans.get((done.address, number))
         lines[done.address, number] = DiskLine(
             address=done.address,

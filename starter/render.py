@@ -18,9 +18,11 @@ from failback.contracts.words import Phase, RequestKind, Severity, StepName
 from starter.disks import disk_lines, disk_table
 from starter.units import clock, sentence, size, span
 from starter.views import LiveActivity, RunSummary, RunView
+from starter.waiting import by_itself, gate_lines, hook_lines, pending
 
 COLOURS = {
     Phase.AWAITING_DECISION: "yellow",
+    Phase.READY_TO_SWITCH: "yellow",
     Phase.NEEDS_OPERATOR: "red",
     Phase.UNDOING: "magenta",
     Phase.CLOSED: "green",
@@ -28,7 +30,9 @@ COLOURS = {
 KEPT_REQUESTS = 3
 SHORT = 36
 """Evidence of up to this many characters stands beside the title."""
-SHOWN_AS_DISKS = frozenset({StepName.TRANSPORT_CHANGES, StepName.TRANSPORT_CHANGES_2})
+SHOWN_AS_DISKS = frozenset(
+    {StepName.TRANSPORT_CHANGES, StepName.RESYNC_TRANSPORT, StepName.TRANSPORT_CHANGES_2}
+)
 """Steps whose evidence the lines of the disks say better."""
 ENDINGS = {
     "TERMINATED": "The run was terminated: nothing was undone and its claims remain. "
@@ -56,6 +60,7 @@ def run(
         parts += [disk_table(lines), Text()]
     parts += [Text(f"  {line}", style="dim") for line in _snapshots(view.live, now)]
     parts += _troubles(view.live, now)
+    parts += [Text(f"  {line}", style="dim") for line in hook_lines(status, now)]
     parts += [Text(f"  {line}", style="yellow") for line in _requests(status.requests, now)]
     parts += [Text(f"  ALARM: {sentence(alarm)}", style="bold red") for alarm in status.alarms]
     if status.findings:
@@ -228,11 +233,16 @@ def to_do(view: RunView, now: datetime) -> list[str]:
     if status.phase is Phase.AWAITING_DECISION:
         since = status.decision_since
         lines = ["Awaiting the decision" + (f" since {clock(since, now)} UTC" if since else "")]
+        lines += by_itself(status, now)
         lines += [status.warning] if status.warning else []
+        lines += pending(status)
         return lines + commands(key, (RequestKind.COMMIT, RequestKind.UNDO))
     if status.paused:
         return ["Paused.", *commands(key, (RequestKind.RESUME, RequestKind.UNDO))]
-    return []
+    if status.gate is not None and status.phase is Phase.READY_TO_SWITCH:
+        lines = [*gate_lines(status.gate, now), *pending(status)]
+        return lines + commands(key, (RequestKind.SWITCH_OVER, RequestKind.UNDO))
+    return pending(status)
 
 
 MEANING = {
@@ -241,12 +251,16 @@ MEANING = {
     RequestKind.RETRY: "try the step again",
     RequestKind.RESUME: "go on",
     RequestKind.PAUSE: "stop at the next checkpoint",
+    RequestKind.SWITCH_OVER: "move the work over now",
+    RequestKind.RESCHEDULE: "change when the work moves over",
+    RequestKind.ADJUST: "change limits, or who decides",
+    RequestKind.APPROVE: "agree, as a second person",
 }
 
 
 def commands(key: str, kinds: Iterable[RequestKind]) -> list[str]:
     """The commands with what they mean."""
-    typed = {kind: f"failback {kind.value} {key}" for kind in kinds}
+    typed = {kind: f"failback {kind.value.replace('_', '-')} {key}" for kind in kinds}
     width = max(map(len, typed.values()), default=0)
     return [f"  {text:<{width}}   {MEANING[kind]}" for kind, text in typed.items()]
 

@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
-from failback.contracts.plan import Finding, RunPlan
+from failback.contracts.plan import Carry, Finding, RunPlan
 from failback.contracts.policies import Hook, Limits, WorkloadProbe
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
@@ -109,6 +109,16 @@ class ProtectTargetResult(Contract):
     disks: tuple[Disk, ...] = Field(default=(), max_length=64)
     """The target's disks as they must be opened for writing: the leaves."""
     evidence: Text = ""
+
+
+class CarryOverHardware(StepCall):
+    """Add to the target what was added to the replica; with `back` take it away."""
+
+    target: VmIdentity
+    carry: Carry
+    back: bool = False
+    reverted_next: bool = False
+    """back: the target is reverted to its protective snapshot after this."""
 
 
 class SnapshotReplica(StepCall):
@@ -215,6 +225,8 @@ class TransportResult(Contract):
     """Of the examined bytes, those that the last attempt found done in the ledger."""
     seconds: float = 0.0
     method: Method = Method.COMPARE
+    pass_no: int = 0
+    """0: of a version that did not say it."""
     stopped: bool = False
     """True when a cancel ended it at a checkpoint: not complete."""
 

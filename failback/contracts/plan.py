@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
-from failback.contracts.vm import DiskPair, VmIdentity
+from failback.contracts.vm import DiskPair, Nic, VmIdentity
 from failback.contracts.words import PowerState, Severity
 
 
@@ -32,6 +32,19 @@ class Tuning(Contract):
     """A run that waits goes on in a new execution when its history has so many events."""
 
 
+class Carry(Contract):
+    """What was added to the replica and is added to the target too."""
+
+    cpus: int
+    memory_mb: int
+    cpus_before: int
+    memory_mb_before: int
+    nics: tuple[Nic, ...] = Field(default=(), max_length=32)
+    """Network cards to be added, with the networks they get; their keys are the replica's."""
+    nic_keys_before: tuple[int, ...] = Field(default=(), max_length=32)
+    """The cards that the target had."""
+
+
 class RunPlan(Contract):
     """What preflight proved: the VMs, the disk pairs, the state to return to."""
 
@@ -54,6 +67,8 @@ class RunPlan(Contract):
     """new: the name the VM bears in the end."""
     plan_hash: Name = ""
     """Over everything this rests on."""
+    carry: Carry | None = None
+    """None: nothing but disk content is brought to the target."""
 
     @property
     def target_exists(self) -> bool:

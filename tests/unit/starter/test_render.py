@@ -11,8 +11,22 @@ from rich.console import Console, RenderableType
 from failback.contracts.operations import SnapshotLook, WatchProgress
 from failback.contracts.plan import Finding
 from failback.contracts.requests import Answer
-from failback.contracts.status import StepStatus
-from failback.contracts.words import Outcome, Phase, RequestKind, Severity, StepName
+from failback.contracts.status import (
+    FinalizeStatus,
+    GateStatus,
+    HookStatus,
+    Prediction,
+    StepStatus,
+)
+from failback.contracts.words import (
+    FinalizeMode,
+    Outcome,
+    Phase,
+    RequestKind,
+    Severity,
+    StepName,
+    SwitchMode,
+)
 from starter import render
 from starter.changes import changes
 from starter.disks import disk_lines
@@ -136,6 +150,54 @@ def test_run(run: RunView, expected: list[str]) -> None:
     shown = text(render.run(run, NOW))
     for part in expected:
         assert part in shown
+
+
+def test_the_gate_says_why_it_waits_and_what_a_switch_would_cost() -> None:
+    gate = GateStatus(
+        mode=SwitchMode.MANUAL,
+        holds="it waits for switch_over",
+        prediction=Prediction(
+            downtime=timedelta(seconds=95),
+            rests_on=("guest shutdown 30 s assumed",),
+            lag_bytes=3 * 2**20,
+            change_rate_bytes_per_s=2048.0,
+        ),
+        downtime_budget=timedelta(minutes=2),
+        next_cycle_at=NOW + timedelta(minutes=4),
+    )
+    shown = text(render.run(view(phase=Phase.READY_TO_SWITCH, gate=gate), NOW))
+
+    for expected in (
+        "Ready to switch: it waits for switch_over.",
+        "of downtime",
+        "guest shutdown 30 s assumed",
+        "Lag: 3.00 MiB in the newest cycle, 2.00 KiB/s come to differ",
+        "Downtime budget: ",
+        "Next cycle in ",
+        "failback switch-over web01",
+    ):
+        assert expected in shown, shown
+
+
+def test_a_decision_that_comes_by_itself_and_one_that_waits_for_a_second_person() -> None:
+    finalize = FinalizeStatus(mode=FinalizeMode.AUTO_COMMIT, at=NOW + timedelta(minutes=9))
+    asked = Answer(
+        kind=RequestKind.UNDO,
+        accepted=True,
+        pending=True,
+        request_id="undo-4",
+        by="ann",
+        message="A second person must approve undo-4",
+    )
+    hook = HookStatus(
+        name="dns", step=StepName.POWER_ON_TARGET, when="after", ok=False, at=NOW, output=""
+    )
+    run = view(phase=Phase.AWAITING_DECISION, finalize=finalize, pending=(asked,), hooks=(hook,))
+    shown = text(render.run(run, NOW))
+
+    assert "auto_commit in 9" in shown and "unless somebody decides before" in shown
+    assert "undo of ann waits" in shown and "failback approve web01 undo-4" in shown
+    assert "hook dns after power_on_target" in shown and "failed" in shown
 
 
 def test_findings_begin_with_the_refusals() -> None:
