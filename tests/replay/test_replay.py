@@ -10,6 +10,7 @@ from temporalio.worker import Replayer
 from temporalio.workflow import NondeterminismError
 
 from starter.plugin import failback_plugin
+from tests.replay.record import PATHS
 from workflows.cleanup import CleanupWorkflow
 from workflows.failback import FailbackWorkflow
 
@@ -28,14 +29,20 @@ async def test_a_recorded_history_replays(path: Path) -> None:
     await replayer().replay_workflow(history)
 
 
-def test_commit_and_undo_are_among_the_recorded_paths() -> None:
-    assert {"commit", "undo"} <= {path.stem for path in HISTORIES}
+def test_every_path_is_recorded() -> None:
+    assert {path.stem.partition(".")[0] for path in HISTORIES} == set(PATHS)
+
+
+def test_a_run_that_was_continued_has_several_histories() -> None:
+    found = [path for path in HISTORIES if path.stem.startswith("continued-as-new")]
+    assert len(found) > 1
+    assert all("WORKFLOW_EXECUTION_CONTINUED_AS_NEW" in path.read_text() for path in found[:-1])
 
 
 async def test_a_changed_history_is_noticed() -> None:
     """The check bites: another activity in the place of a recorded one does not replay."""
     commit = next(path for path in HISTORIES if path.stem == "commit")
-    text = commit.read_text().replace('"name": "protect_target"', '"name": "power_off"', 1)
+    text = commit.read_text().replace('"protect_target"', '"power_off"', 1)
     assert text != commit.read_text()
 
     with pytest.raises(NondeterminismError):

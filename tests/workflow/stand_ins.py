@@ -23,6 +23,7 @@ from workflows import operations as op
 from workflows.cleanup import CleanupWorkflow
 from workflows.failback import FailbackWorkflow
 from workflows.operations import Operation
+from workflows.reconcile import ReconcileWorkflow
 from workflows.runtime import mover_queue
 
 ALL: tuple[Operation[Any, Any], ...] = tuple(
@@ -83,13 +84,15 @@ async def wait_for_cancel() -> None:
 
 
 @contextlib.asynccontextmanager
-async def working(client: Client, **script: Script) -> AsyncIterator[tuple[Site, str]]:
-    """Workers for control and movers on a queue of their own."""
-    queue, site = f"failback-{uuid.uuid4().hex[:8]}", Site(script)
+async def working(
+    client: Client, on: str = "", **script: Script
+) -> AsyncIterator[tuple[Site, str]]:
+    """Workers for control and movers, on a queue of their own unless `on` names one."""
+    queue, site = on or f"failback-{uuid.uuid4().hex[:8]}", Site(script)
     control = Worker(
         client,
         task_queue=queue,
-        workflows=[FailbackWorkflow, CleanupWorkflow],
+        workflows=[FailbackWorkflow, CleanupWorkflow, ReconcileWorkflow],
         activities=site.activities(),
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),
     )

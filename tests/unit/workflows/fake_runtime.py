@@ -109,6 +109,12 @@ def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
             return ops.TransportResult(address=argument.plan.address, examined_bytes=MIB)
         case "verify":
             return ops.VerifyResult(address=argument.plan.address, checked_bytes=MIB, digest="ab")
+        case "create_target":
+            return ops.CreateTargetResult(
+                target=TARGET, pairs=PAIRS, power_mark="p0", disks=disks("production", "")
+            )
+        case "run_hook":
+            return ops.HookResult(ok=True, output="ok")
         case "probe":
             return ops.ProbeResult(reachable=True)
         case "watch_decision":
