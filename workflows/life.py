@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -21,6 +19,7 @@ from failback.contracts.words import (
 )
 from workflows import operations as op
 from workflows import requests
+from workflows.beside import Over, beside
 from workflows.engine import Engine, GoOnLater, OperationError, OperationStopped, UndoAsked
 from workflows.gate import Gate
 from workflows.steps import (
@@ -62,8 +61,8 @@ class Life:
     async def live(self, *, taken_up: bool = False) -> Outcome:
         """The whole life, or, if `taken_up`, the rest of it from the phase it was carried in."""
         try:
-            async with self._limits():
-                outcome = await (self._rest() if taken_up else self._whole())
+            life = self._rest() if taken_up else self._whole()
+            outcome = await beside(life, self._keep_limits)
         except UndoAsked:
             await self.engine.undo()
             outcome = Outcome.UNDONE
@@ -94,8 +93,7 @@ class Life:
         check, *switch = after_gate(self.run.facts.request.destination)
         # The last look at both VMs belongs to the gate when there was one.
         await self.engine.forward((replace(check, phase=self.run.phase),))
-        async with self._budget():
-            await self.engine.forward(switch)
+        await beside(self.engine.forward(switch), self._watch_budget)
         return await self._from_decision()
 
     async def _from_decision(self) -> Outcome:
@@ -109,25 +107,11 @@ class Life:
 
     # --- the switch ---
 
-    @asynccontextmanager
-    async def _budget(self) -> AsyncIterator[None]:
+    async def _watch_budget(self, over: Over) -> None:
         """Act when the downtime exceeds its budget before production is powered on."""
         budget = self.run.facts.switching.downtime_budget
-        if budget is None:
-            yield
-            return
-        over = False
-
-        async def watch() -> None:
-            if not await self.runtime.wait(lambda: over, budget):
-                self._overrun(budget)
-
-        task = asyncio.create_task(watch())
-        try:
-            yield
-        finally:
-            over = True
-            await task
+        if budget is not None and not await self.runtime.wait(over, budget):
+            self._overrun(budget)
 
     def _overrun(self, budget: timedelta) -> None:
         run = self.run
@@ -149,14 +133,8 @@ class Life:
         self.engine.enter(Phase.AWAITING_DECISION)
         if run.decision_since is None:
             run.decision_since = runtime.now()
-        over = asyncio.Event()
-        watch = asyncio.create_task(self._watch(over))
-        try:
-            await self._timer(over)
-        finally:
-            over.set()
-            # The watch sees the decision too and ends itself, its activity included.
-            await watch
+        # The watch sees the decision too and ends itself, its activity included.
+        await beside(self._timer(), self._watch)
         if run.undo_asked:
             raise UndoAsked
         if not run.commit_asked:
@@ -165,7 +143,7 @@ class Life:
     def _decided(self) -> bool:
         return self.run.undo_asked or self.run.commit_asked
 
-    async def _timer(self, over: asyncio.Event) -> None:
+    async def _timer(self) -> None:
         """Return when somebody has decided, or the policy has, or the history is long."""
         run, runtime = self.run, self.runtime
         while not self._decided() and not runtime.history_is_long():
@@ -225,12 +203,12 @@ class Life:
             requests.alarm(run, f"{run.facts.finalizing.mode} has ended: {run.finalize_ended}.")
             self.runtime.publish()
 
-    async def _watch(self, over: asyncio.Event) -> None:
+    async def _watch(self, over: Over) -> None:
         """Watch power states and probes; one alarm a quarter of an hour is enough to wake us."""
         run, runtime = self.run, self.runtime
 
         def ended() -> bool:
-            return self._decided() or over.is_set()
+            return self._decided() or over()
 
         while not ended():
             (argument,) = AWAIT_DECISION.arguments(run.facts, AWAIT_DECISION)
@@ -268,26 +246,17 @@ class Life:
 
     # --- limits ---
 
-    @asynccontextmanager
-    async def _limits(self) -> AsyncIterator[None]:
+    async def _keep_limits(self, over: Over) -> None:
         """Beside everything else: write the limits for the movers whenever they are changed."""
-        over = False
+        run = self.run
 
         def due() -> bool:
-            return self.run.facts.plan is not None and self._limits_wanted() != self.written
+            return run.facts.plan is not None and self._limits_wanted() != self.written
 
-        async def keep() -> None:
-            while not over and not self.run.undo_asked:
-                if due():
-                    await self._write_limits()
-                await self.runtime.wait(lambda: over or self.run.undo_asked or due())
-
-        task = asyncio.create_task(keep())
-        try:
-            yield
-        finally:
-            over = True
-            await task
+        while not over() and not run.undo_asked:
+            if due():
+                await self._write_limits()
+            await self.runtime.wait(lambda: over() or run.undo_asked or due())
 
     def _limits_wanted(self) -> Limits:
         return self.run.facts.limits or self.run.facts.request.limits
