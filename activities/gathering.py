@@ -12,7 +12,13 @@ from activities.disks import Disks
 from activities.edge import Attempt
 from failback.catalog.records import ReplicaRecord
 from failback.catalog.repository import Catalog
-from failback.contracts.placement import DatastoreView, PlacementView
+from failback.contracts.placement import (
+    DatastoreView,
+    Misplaced,
+    NetworkMap,
+    Placement,
+    PlacementView,
+)
 from failback.contracts.plan import RunPlan, Tuning
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import Disk, VmIdentity, VmView
@@ -26,6 +32,7 @@ from failback.errors import (
 )
 from failback.hooks.calls import Calls
 from failback.hypervisor.ports import Sites
+from failback.preflight.carry import carried
 from failback.preflight.collect import Ask, collect
 from failback.preflight.evidence import Evidence
 
@@ -78,6 +85,7 @@ class Gathering:
         view, unknown = self._old_source(request, record)
         unopenable = self._unopenable(evidence)
         made = wanted.wish is not None
+        evidence = replace(evidence, lacking_networks=self._lacking_networks(evidence))
         return replace(
             evidence,
             unopenable=unopenable,
@@ -107,7 +115,19 @@ class Gathering:
             old_source_there=bool(evidence.old_source or evidence.old_source_unknown),
             replica_tools=evidence.replica.tools_running,
             final_name=evidence.new_name,
+            carry=carried(evidence),
         )
+
+    def _lacking_networks(self, evidence: Evidence) -> tuple[Misplaced, ...]:
+        """Of the networks that carried-over cards get, those the target's host does not have."""
+        carry = carried(evidence)
+        if carry is None or not carry.nics:
+            return ()
+        wanted = tuple(NetworkMap(replica=n, target=n) for n in {c.network for c in carry.nics})
+        target = evidence.target
+        where = Placement(host=target.host or "", networks=wanted)
+        found = self.sites.site(target.identity.site).place(where, target.identity.name)
+        return tuple(one for one in found.missing if one.kind == "network")
 
     def _recovered(self, request: StartRequest, record: ReplicaRecord) -> VmIdentity:
         site, colon, place = request.recovered.partition(":")

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from activities.carry import CarryActivities
 from activities.catalog import CatalogActivities
 from activities.creation import CreationActivities
 from activities.difference import DifferenceActivities
@@ -162,6 +163,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.REGISTER_TARGET, creation.register_target, catalog),
         bind(op.REPLACE_SOURCE, records.replace_source, catalog),
         bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
+        bind(op.CARRY_OVER, CarryActivities(rooms.sites).carry_over, catalog),
         bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
         bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),
         bind(op.SETTLE, snapshots.settle, catalog),

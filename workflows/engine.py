@@ -194,7 +194,8 @@ class Engine:
         while True:
             arguments = step.arguments(self.run.facts, step)
             if not arguments:
-                self._record(step, skipped=True)
+                if not step.optional:
+                    self._record(step, skipped=True)
                 return
             self._record(step, started=True)
             try:

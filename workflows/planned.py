@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from failback.contracts.plan import RunPlan
+from failback.contracts.plan import Carry, RunPlan
 from failback.contracts.preview import DiskForecast, PlannedStep
 from failback.contracts.start import StartRequest
 from failback.contracts.words import (
@@ -124,7 +124,8 @@ def planned_steps(
         if step is CHECK_DRIFT and request.switch.mode is not SwitchMode.AUTO:
             steps.append(READY_TO_SWITCH)
         steps.append(step)
-    return tuple(planned(step, forecast) for step in (*steps, AWAIT_DECISION, COMMIT))
+    rows = [(step, planned(step, forecast)) for step in (*steps, AWAIT_DECISION, COMMIT)]
+    return tuple(row for step, row in rows if not (step.optional and row.skipped))
 
 
 def planned(step: Step, forecast: Forecast) -> PlannedStep:
@@ -194,6 +195,9 @@ def _told(name: StepName, forecast: Forecast) -> tuple[str, bool]:
         case StepName.PROTECT_TARGET:
             snapshot = "snapshot" if request.protect_target else "no snapshot, as asked"
             told = f"{snapshot}; mark 'incomplete' until the content is verified"
+        case StepName.CARRY_OVER:
+            carry, skipped = plan.carry, plan.carry is None
+            told = "nothing was asked for, or nothing was added" if carry is None else _added(carry)
         case StepName.TRANSPORT_CHANGES:
             new = request.destination is Destination.NEW
             told = (
@@ -217,6 +221,11 @@ def _told(name: StepName, forecast: Forecast) -> tuple[str, bool]:
 
 def _power_off(power: PowerState, vm: str) -> str:
     return f"{vm} is off already" if power is PowerState.OFF else f"{vm} is {power.value}"
+
+
+def _added(carry: Carry) -> str:
+    nics = f", {len(carry.nics)} more network cards" if carry.nics else ""
+    return f"{carry.cpus} CPUs, {carry.memory_mb} MB of memory{nics}"
 
 
 def _undone(step: Step, request: StartRequest) -> str:

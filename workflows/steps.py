@@ -40,6 +40,8 @@ class Step:
     """One argument per call; several run side by side; none: the step is skipped."""
     learn: Callable[[Facts, tuple[Any, ...]], Facts] = lambda facts, results: facts
     undo: Step | None = None
+    optional: bool = False
+    """Only some runs have it: where it is skipped nothing is shown of it."""
     undo_on: Callable[[Facts, str], bool] = lambda facts, code: False
     """Whether an error of this code starts an undo instead of asking a person."""
 
@@ -135,6 +137,23 @@ def _learn_cycle(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Fact
     return facts.model_copy(update={"transfers": facts.transfers + results, "base": base})
 
 
+def _carry_over(
+    facts: Facts, step: Step, *, back: bool = False
+) -> tuple[ops.CarryOverHardware, ...]:
+    """Skipped unless somebody asked for it and there is something to carry."""
+    if facts.plan is None or facts.plan.carry is None:
+        return ()
+    return (
+        ops.CarryOverHardware(
+            **head(facts, step),
+            target=facts.plan.target,
+            carry=facts.plan.carry,
+            back=back,
+            reverted_next=facts.request.protect_target,
+        ),
+    )
+
+
 # --- compensations -------------------------------------------------------------------------------
 
 SETTLE = Step(
@@ -183,6 +202,14 @@ UNDO_PROTECT_TARGET = Step(
             accept_not_restored=f.undo.accept_target_not_restored,
         ),
     ),
+)
+
+UNDO_CARRY_OVER = Step(
+    StepName.UNDO_CARRY_OVER,
+    "Take from the target VM what was carried over",
+    Phase.UNDOING,
+    op.CARRY_OVER,
+    lambda f, s: _carry_over(f, s, back=True),
 )
 
 UNDO_FREEZE_REPLICA = Step(
@@ -425,6 +452,16 @@ PROTECT_TARGET = Step(
     undo=UNDO_PROTECT_TARGET,
 )
 
+CARRY_OVER = Step(
+    StepName.CARRY_OVER,
+    "Carry over what was added to the VM replica",
+    Phase.SYNCING,
+    op.CARRY_OVER,
+    _carry_over,
+    undo=UNDO_CARRY_OVER,
+    optional=True,
+)
+
 POWER_OFF_REPLICA = Step(
     StepName.POWER_OFF_REPLICA,
     "Power off the VM replica: downtime begins",
@@ -661,6 +698,7 @@ _PASS_2 = (POWER_OFF_REPLICA, PROTECT_REPLICA, CALCULATE_DIFFERENCE_2, TRANSPORT
 ORIGINAL: tuple[Step, ...] = (
     POWER_OFF_TARGET,
     PROTECT_TARGET,
+    CARRY_OVER,
     FREEZE_REPLICA,
     CALCULATE_DIFFERENCE,
     TRANSPORT_CHANGES,
@@ -679,6 +717,7 @@ RECOVERED: tuple[Step, ...] = (
     POWER_OFF_SOURCE,
     POWER_OFF_TARGET,
     PROTECT_TARGET,
+    CARRY_OVER,
     *_PASS_1,
     CHECK_DRIFT,
     *_PASS_2,

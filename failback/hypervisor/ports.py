@@ -168,6 +168,15 @@ class Site(Protocol):
         """Give its network cards, found by key, network, address (if manual) and connection."""
         ...
 
+    def add_nic(self, vm: VmIdentity, card: Nic, known: Sequence[int], beat: Beat) -> int:
+        """Add a card of this kind and network; returns its key. A card of that kind and network
+        whose key is not among `known` counts as added; PlacementInvalid without the network."""
+        ...
+
+    def set_hardware(self, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
+        """Give a VM that is off so many CPUs and so much memory; whether a change was needed."""
+        ...
+
     def read_nvram(self, vm: VmIdentity) -> bytes:
         """Content of its NVRAM file, at most 1 MiB; VmNotFound where it has none."""
         ...

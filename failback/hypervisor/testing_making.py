@@ -82,7 +82,8 @@ class Making(Steering):
             of = shell.configuration
             made.configuration, made.mark, made.folder = of, mark, folder
             made.made_as = (mark, shell.name)
-            made.changes = {"firmware": of.firmware, "cpus": of.cpus, "memory_mb": of.memory_mb}
+            made.changes = {"firmware": of.firmware}
+            made.cpus, made.memory_mb = of.cpus, of.memory_mb
             made.attributes["failback.job"] = mark
             networks = {pair.replica: pair.target for pair in shell.placement.networks}
             made.nics = [
@@ -173,6 +174,35 @@ class Making(Steering):
                 beat()
                 mac = card.mac if card.address_type == "manual" else found.nics[at].mac
                 found.nics[at] = card.model_copy(update={"mac": mac})
+
+    def add_nic(self, vm: VmIdentity, card: Nic, known: Sequence[int], beat: Beat) -> int:
+        """Idempotent because a card that is not known and fits is taken for the one added."""
+        with self.call("add_nic"):
+            found = self.vm(vm)
+            for nic in found.nics:
+                if nic.key not in known and (nic.kind, nic.network) == (card.kind, card.network):
+                    return nic.key
+            if card.network not in self.inventory["network"]:
+                raise PlacementInvalid(f"There is no network {card.network}.", "Correct it.")
+            beat()
+            key = max([3999, *(nic.key for nic in found.nics)]) + 1
+            mac = f"00:50:56:00:01:{key % 256:02x}"
+            found.nics.append(
+                card.model_copy(update={"key": key, "mac": mac, "address_type": "assigned"})
+            )
+            return key
+
+    def set_hardware(self, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
+        """Idempotent because the current hardware is read first."""
+        with self.call("set_hardware"):
+            found = self.vm(vm)
+            if (found.cpus, found.memory_mb) == (cpus, memory_mb):
+                return False
+            if found.power is not PowerState.OFF:
+                raise OperationFailed(f"{vm} is not off.", "Power it off first.")
+            beat()
+            found.cpus, found.memory_mb = cpus, memory_mb
+            return True
 
     def read_nvram(self, vm: VmIdentity) -> bytes:
         with self.call("read_nvram"):

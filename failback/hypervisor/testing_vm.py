@@ -55,6 +55,8 @@ class FakeSnapshot:
     shown: Snapshot
     disks: tuple[Disk, ...]
     contents: dict[int, bytes]
+    hardware: tuple[int, int, tuple[Nic, ...]]
+    """CPUs, memory and network cards."""
 
 
 @dataclass
@@ -86,6 +88,8 @@ class FakeVm:
     """Run and name it was made for, whatever its name is now."""
     folder: str = "vm"
     configuration: VmConfiguration | None = None
+    cpus: int = 1
+    memory_mb: int = 1024
     nics: list[Nic] = field(
         default_factory=lambda: [Nic(key=4000, kind="vmxnet3", network="VM Network")]
     )
@@ -107,8 +111,8 @@ class FakeVm:
             tracking_supported=True,
             booted_at=self.booted_at,
             question=self.question,
-            memory_mb=1024,
-            cpus=1,
+            memory_mb=self.memory_mb,
+            cpus=self.cpus,
             host=f"{self.identity.site}-host",
             nics=tuple(self.nics),
         )
@@ -147,13 +151,16 @@ class FakeVm:
                 ),
                 tuple(disk.view() for disk in self.disks),
                 {disk.key: bytes(disk.data) for disk in self.disks},
+                (self.cpus, self.memory_mb, tuple(self.nics)),
             )
         )
         self._continue_from(self.snapshots[-1])
         return moref
 
     def revert(self, snapshot: FakeSnapshot) -> None:
-        """Content and sizes as frozen, power off, tracking reset."""
+        """Content and hardware as frozen, power off, tracking reset."""
+        self.cpus, self.memory_mb, nics = snapshot.hardware
+        self.nics = list(nics)
         for disk in self.disks:
             disk.data[:] = snapshot.contents[disk.key]
         self.turn(PowerState.OFF, hard=True)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from failback.contracts.placement import PlacementView
+from failback.contracts.placement import Misplaced, PlacementView
 from failback.contracts.plan import Finding
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import Disk, DiskPair, VmView
@@ -40,6 +40,8 @@ class Evidence:
     """Why nobody can say whether it is there and runs; empty: it was asked, or there is none."""
     unknown_hooks: tuple[str, ...] = ()
     """Hooks and probe commands of the request that the worker's settings do not have."""
+    lacking_networks: tuple[Misplaced, ...] = ()
+    """Networks that carried-over cards need and the target's host does not have."""
     now: datetime | None = None
     switch_at: datetime | None = None
     """When the switch is to be; None: when people say so."""

@@ -91,11 +91,13 @@ PRIVILEGES: tuple[Privilege, ...] = (
     Privilege("VirtualMachine.Inventory.Delete", On.VM, "undo of creating", **_CREATING),
     Privilege("VirtualMachine.Inventory.Move", On.VM, "its final folder", **_CREATING),
     Privilege("VirtualMachine.Config.AddNewDisk", On.VM, "disks of a created VM", **_CREATING),
-    Privilege("VirtualMachine.Config.AddRemoveDevice", On.VM, "its controllers", **_CREATING),
+    Privilege(
+        "VirtualMachine.Config.AddRemoveDevice", On.VM, "controllers; carry-over", **_CREATING
+    ),
     Privilege("VirtualMachine.Config.EditDevice", On.VM, "connecting its network", **_CREATING),
     Privilege("VirtualMachine.Config.AdvancedConfig", On.VM, "the mark in its file", **_CREATING),
-    Privilege("VirtualMachine.Config.CPUCount", On.VM, "its CPUs", **_CREATING),
-    Privilege("VirtualMachine.Config.Memory", On.VM, "its memory", **_CREATING),
+    Privilege("VirtualMachine.Config.CPUCount", On.VM, "its CPUs; carry-over", **_CREATING),
+    Privilege("VirtualMachine.Config.Memory", On.VM, "its memory; carry-over", **_CREATING),
     Privilege("VirtualMachine.Config.Settings", On.VM, "guest and firmware", **_CREATING),
     Privilege("VirtualMachine.Config.Rename", On.VM, "its final name", **_CREATING),
     Privilege("Resource.AssignVMToPool", On.PLACE, "its resource pool", **_CREATING),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from failback.contracts.preview import Preview
 from failback.contracts.start import NewVm, StartRequest
-from failback.contracts.words import Destination, Outcome, Phase, StepName
+from failback.contracts.words import CarryOver, Destination, Outcome, Phase, StepName
+from failback.hypervisor.vsphere.sites import VsphereSites
 from tests.acceptance.scene import MIB, REPLICA, SOURCE, Scene, world
 from tests.acceptance.stage import Stage
 
@@ -99,3 +101,46 @@ def test_people_get_a_table_and_the_line_to_type(stage: Stage) -> None:
     assert scene.vms() == scene.before
     assert scene.stack.cli(*line[1:]).returncode == 0
     scene.until(Phase.AWAITING_DECISION)
+
+
+def hardware(scene: Scene, place: tuple[str, str]) -> tuple[int, int, list[str]]:
+    """CPUs, memory and the networks of the cards."""
+    with closing(VsphereSites([scene.stack.lab.connection(place[0])])) as sites:
+        site = sites.site(place[0])
+        view = site.read([site.find(place[1])])[0]
+    return view.cpus, view.memory_mb, [nic.network for nic in view.nics]
+
+
+def test_what_was_added_to_the_replica_comes_along_when_asked_and_goes_with_undo(
+    stage: Stage,
+) -> None:
+    scene = stage(world(MIB, replica={"cpus": 4, "memory_mb": 2048}))
+    with closing(VsphereSites([scene.stack.lab.connection("dr")])) as sites:
+        site = sites.site("dr")
+        vm = site.find(REPLICA[1])
+        (card,) = site.read([vm])[0].nics
+        site.add_nic(vm, card, [card.key], lambda: None)
+    before, after = hardware(scene, SOURCE), (4, 2048, [card.network] * 2)
+    assert before != after and len(before[2]) == 1
+    scene.before = scene.vms()
+    scene.stack.worker()
+    asked = StartRequest(
+        replica=scene.key, carry_over=(CarryOver.CPU, CarryOver.MEMORY, CarryOver.NICS)
+    )
+
+    planned = scene.wait(scene.client.preview(asked))
+    assert [finding.code for finding in planned.findings] == ["CARRIED_OVER"]
+    (step,) = (step for step in planned.steps if step.name is StepName.CARRY_OVER)
+    assert "4 CPUs, 2048 MB of memory, 1 more network cards" in step.what and step.on_undo
+    assert hardware(scene, SOURCE) == before
+
+    assert scene.wait(scene.client.start(asked)).accepted
+    scene.until(Phase.AWAITING_DECISION)
+    assert hardware(scene, SOURCE) == after
+    scene.undone(scene.undo())
+    assert hardware(scene, SOURCE) == before
+
+    assert scene.wait(scene.client.start(asked)).accepted
+    scene.until(Phase.AWAITING_DECISION)
+    scene.committed(scene.commit())
+    assert hardware(scene, SOURCE) == after

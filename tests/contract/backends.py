@@ -32,6 +32,8 @@ SOAP_METHODS = {
     "destroy_vm": "Destroy_Task",
     "rename_vm": "Rename_Task",
     "set_nics": "ReconfigVM_Task",
+    "add_nic": "ReconfigVM_Task",
+    "set_hardware": "ReconfigVM_Task",
 }
 """The call that changes something, by method of the port."""
 

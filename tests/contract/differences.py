@@ -21,6 +21,9 @@ _STOCK = {
     "a revert restores the power state": (
         "the stock simulator's revert moves only the current snapshot"
     ),
+    "a revert restores the hardware": (
+        "the stock simulator's revert moves only the current snapshot"
+    ),
     "a tracked disk has a change id": "the stock simulator tracks nothing",
     "a disk cannot grow under a snapshot": "the stock simulator grows it",
     "a registered VM has the disks of its file": (

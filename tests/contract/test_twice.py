@@ -167,6 +167,22 @@ CASES += [
     ),
 ]
 
+
+def _add_nic(backend: Backend, beats: Beats) -> int:
+    """One more card like the first; what was there before is what the VM had at its making."""
+    first = min(backend.site.read([backend.off])[0].nics, key=lambda nic: nic.key)
+    return backend.site.add_nic(backend.off, first, [first.key], beats)
+
+
+CASES += [
+    Case("add_nic", _add_nic, lambda b: len(b.site.read([b.off])[0].nics) == 2),
+    Case(
+        "set_hardware",
+        lambda b, beats: b.site.set_hardware(b.off, 3, 2048, beats),
+        lambda b: [(v.cpus, v.memory_mb) for v in b.site.read([b.off])] == [(3, 2048)],
+    ),
+]
+
 every_mutation = pytest.mark.parametrize("case", CASES, ids=str)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from failback.contracts.placement import DatastoreView, Misplaced, PlacementView
-from failback.contracts.start import DiskMapping, StartRequest
+from failback.contracts.start import DiskMapping, NewVm, StartRequest
 from failback.contracts.vm import Disk, DiskAddress, Nic, Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState, ReplicaState, Severity
+from failback.preflight.carry import carried
 from failback.preflight.checks import CHECKS, check
 from failback.preflight.checks.places import needs, tight
 from failback.preflight.checks.vms import MAX_SNAPSHOTS
@@ -237,6 +238,82 @@ def test_what_is_odd_is_only_warned_about(code: str, odd: dict[str, Any]) -> Non
 )
 def test_consent_lifts_the_refusal(odd: dict[str, Any], request_: dict[str, Any]) -> None:
     assert check(evidence(**odd, request=request_)) == ()
+
+
+MORE: dict[str, Any] = {"cpus": 4, "memory_mb": 4096}
+LESS: dict[str, Any] = {"cpus": 2, "memory_mb": 2048}
+
+
+def card(number: int, network: str = "VM Network", kind: str = "vmxnet3") -> Nic:
+    return Nic(key=4000 + number, kind=kind, network=network)
+
+
+def carrying(*kinds: str, **more: Any) -> dict[str, Any]:
+    return {"request": {"carry_over": kinds, **more}}
+
+
+CARRY = ("cpu", "memory", "nics")
+
+
+@pytest.mark.parametrize(
+    ("odd", "codes"),
+    [
+        ({"replica": MORE, "target": LESS}, ["CONFIGURATION_DRIFT"]),
+        (
+            {"replica": MORE, "target": LESS, **carrying("cpu")},
+            ["CONFIGURATION_DRIFT", "CARRIED_OVER"],
+        ),
+        ({"replica": MORE, "target": LESS, **carrying("cpu", "memory")}, ["CARRIED_OVER"]),
+        # A target that is larger than the replica keeps what it has.
+        (
+            {"replica": LESS, "target": MORE, **carrying("cpu")},
+            ["CONFIGURATION_DRIFT", "CARRY_OVER_NOTHING"],
+        ),
+        (carrying("disks"), ["CARRY_OVER_NOTHING"]),
+        ({"replica": {"nics": (card(0),)}, **carrying("nics")}, ["CARRIED_OVER"]),
+        (
+            {"replica": {"nics": (card(0, kind="sriov"),)}, **carrying("nics")},
+            ["CARRY_OVER_UNSUPPORTED", "CARRIED_OVER"],
+        ),
+        (
+            {"replica": {"nics": (card(0),)}, **carrying("nics", protect_target=False)},
+            ["CARRY_OVER_UNSUPPORTED", "TARGET_NOT_PROTECTED", "CARRIED_OVER"],
+        ),
+        (
+            {
+                "replica": {"nics": (card(0),)},
+                "lacking_networks": (Misplaced(kind="network", name="VM Network"),),
+                **carrying("nics"),
+            },
+            ["NETWORK_MISSING", "CARRIED_OVER"],
+        ),
+        (
+            {"target": {"disks": (disk(0, "[production] a.vmdk"),)}, **carrying("disks")},
+            ["DISK_WITHOUT_PARTNER", "CARRY_OVER_UNSUPPORTED"],
+        ),
+        ({"target": {"disks": SMALL}, **carrying("disks")}, ["TARGET_GROWS"]),
+    ],
+)
+def test_what_was_added_to_the_replica_is_carried_over_only_when_asked(
+    odd: dict[str, Any], codes: list[str]
+) -> None:
+    assert [finding.code for finding in check(evidence(**odd))] == codes
+
+
+def test_what_is_carried_over_is_more_and_never_less() -> None:
+    replica = {"cpus": 4, "memory_mb": 1024, "nics": (card(2, "dr-lan"), card(0))}
+    target = {"cpus": 2, "memory_mb": 2048, "nics": (card(0),)}
+    networks = {"placement": {"networks": [{"replica": "dr-lan", "target": "lan"}]}}
+    carry = carried(
+        evidence(replica, target, {"carry_over": CARRY, "new_vm": NewVm.model_validate(networks)})
+    )
+
+    assert carry is not None
+    assert (carry.cpus, carry.cpus_before) == (4, 2)
+    assert (carry.memory_mb, carry.memory_mb_before) == (2048, 2048)
+    assert [(nic.key, nic.network) for nic in carry.nics] == [(4002, "lan")]
+    assert carry.nic_keys_before == (4000,)
+    assert carried(evidence(replica, target)) is None
 
 
 def test_morefs_and_names_of_two_vcenters_may_be_equal() -> None:

@@ -85,22 +85,8 @@ def set_nics(tasks: Tasks, vm: VmIdentity, nics: Sequence[Nic], beat: Beat) -> N
     Idempotent because cards that are as wanted already are left alone.
     """
 
-    def look() -> tuple[Read, dict[str, Network], tuple[Nic, ...]]:
-        session = tasks.session
-        found = read_proven(session, vm, ("config.hardware.device", "runtime.host"), beat)
-        at = found.get("runtime.host")
-        if at is None:
-            raise OperationFailed(
-                f"{vm} is on no host now, so its networks cannot be read.",
-                "Bring its host back, then retry.",
-            )
-        host = read_object(session, at, ("network",), beat)
-        here = read_networks(session, host.get("network") or (), beat)
-        now = nics_of(found.get("config.hardware.device") or (), names_of(here))
-        return found, {n.name: n for n in here}, now
-
     def change() -> tuple[Ref, str, tuple[object, ...]]:
-        found, networks, now = look()
+        found, networks, now = _look(tasks.session, vm, beat)
         edits = [
             vim.vm.device.VirtualDeviceSpec(
                 operation="edit",
@@ -112,10 +98,75 @@ def set_nics(tasks: Tasks, vm: VmIdentity, nics: Sequence[Nic], beat: Beat) -> N
         return vm_ref(vm), "ReconfigVM_Task", (vim.vm.ConfigSpec(deviceChange=edits),)
 
     def done() -> bool:
-        now = {nic.key: nic for nic in look()[2]}
+        now = {nic.key: nic for nic in _look(tasks.session, vm, beat)[2]}
         return all(nic.key in now and _same(nic, now[nic.key]) for nic in nics)
 
     tasks.make_true(vm, Job(Operation.RECONFIGURE, "connect the network of", change, done), beat)
+
+
+def add_nic(tasks: Tasks, vm: VmIdentity, card: Nic, known: Sequence[int], beat: Beat) -> int:
+    """Add a card of this kind and network; returns its key.
+
+    Idempotent because a card of that kind and network that is not `known` is taken for the one
+    added, and the change names the version of the VM that it saw.
+    """
+
+    def added() -> int | None:
+        now = _look(tasks.session, vm, beat)[2]
+        keys = [
+            nic.key
+            for nic in now
+            if nic.key not in known and (nic.kind, nic.network) == (card.kind, card.network)
+        ]
+        return min(keys, default=None)
+
+    def change() -> tuple[Ref, str, tuple[object, ...]]:
+        found, networks, _ = _look(tasks.session, vm, beat)
+        device = NIC_KINDS[card.kind](
+            key=-1,
+            backing=_network(vm, networks, card.network).backing(),
+            addressType="assigned",
+            connectable=vim.vm.device.VirtualDevice.ConnectInfo(
+                startConnected=card.connected, allowGuestControl=True
+            ),
+        )
+        add = vim.vm.device.VirtualDeviceSpec(operation="add", device=device)
+        version = found.get("config.changeVersion")
+        spec = vim.vm.ConfigSpec(deviceChange=[add], changeVersion=version)
+        return vm_ref(vm), "ReconfigVM_Task", (spec,)
+
+    job = Job(Operation.RECONFIGURE, "add a network card to", change, lambda: added() is not None)
+    tasks.make_true(vm, job, beat)
+    key = added()
+    assert key is not None
+    return key
+
+
+def _look(
+    session: Session, vm: VmIdentity, beat: Beat
+) -> tuple[Read, dict[str, Network], tuple[Nic, ...]]:
+    """The VM's devices, the networks of its host by name, and its cards."""
+    paths = ("config.hardware.device", "config.changeVersion", "runtime.host")
+    found = read_proven(session, vm, paths, beat)
+    at = found.get("runtime.host")
+    if at is None:
+        raise OperationFailed(
+            f"{vm} is on no host now, so its networks cannot be read.",
+            "Bring its host back, then retry.",
+        )
+    host = read_object(session, at, ("network",), beat)
+    here = read_networks(session, host.get("network") or (), beat)
+    now = nics_of(found.get("config.hardware.device") or (), names_of(here))
+    return found, {n.name: n for n in here}, now
+
+
+def _network(vm: VmIdentity, networks: Mapping[str, Network], name: str) -> Network:
+    if name not in networks:
+        raise PlacementInvalid(
+            f"The host of {vm} has no network {name}.",
+            f"Networks there: {', '.join(sorted(networks)[:8]) or 'none'}.",
+        )
+    return networks[name]
 
 
 def _same(wanted: Nic, now: Nic) -> bool:
@@ -127,12 +178,7 @@ def _edited(vm: VmIdentity, devices: Any, networks: Mapping[str, Network], nic: 
     device = device_of(devices or (), nic.key)
     if device is None or nic_kind(device) not in NIC_KINDS:
         raise VmChanged(f"{vm} has no network card {nic.key} any more.", "Plan the failback anew.")
-    if nic.network not in networks:
-        raise PlacementInvalid(
-            f"The host of {vm} has no network {nic.network}.",
-            f"Networks there: {', '.join(sorted(networks)[:8]) or 'none'}.",
-        )
-    device.backing = networks[nic.network].backing()
+    device.backing = _network(vm, networks, nic.network).backing()
     if nic.address_type == "manual":
         device.addressType, device.macAddress = "manual", nic.mac
     if device.connectable is None:

@@ -1,6 +1,8 @@
-"""Reconfiguring a VM: change tracking and disk size."""
+"""Reconfiguring a VM: change tracking, CPUs and memory, disk size."""
 
 from __future__ import annotations
+
+import math
 
 from failback.contracts.vm import VmIdentity
 from failback.errors import OperationFailed, OperationUnsupported, VmChanged
@@ -36,6 +38,33 @@ def set_change_tracking(tasks: Tasks, vm: VmIdentity, enabled: bool, beat: Beat)
         change,
         lambda: bool(read_proven(tasks.session, vm, setting, beat).get(setting[0])) is enabled,
     )
+    return tasks.make_true(vm, job, beat)
+
+
+def set_hardware(tasks: Tasks, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
+    """Give a VM that is off so many CPUs and so much memory; returns whether a change was needed.
+
+    Idempotent because the current hardware is read first and the change names the version it saw.
+    """
+    count, memory, cores = (
+        f"config.hardware.{name}" for name in ("numCPU", "memoryMB", "numCoresPerSocket")
+    )
+
+    def change() -> tuple[Ref, str, tuple[object, ...]]:
+        found = read_proven(tasks.session, vm, (cores, "config.changeVersion"), beat)
+        version = found.get("config.changeVersion")
+        spec = vim.vm.ConfigSpec(numCPUs=cpus, memoryMB=memory_mb, changeVersion=version)
+        per_socket = int(found.get(cores) or 1)
+        if cpus % per_socket:
+            # Sockets have equally many cores, or the site refuses.
+            spec.numCoresPerSocket = math.gcd(cpus, per_socket)
+        return vm_ref(vm), "ReconfigVM_Task", (spec,)
+
+    def done() -> bool:
+        found = read_proven(tasks.session, vm, (count, memory), beat)
+        return (found.get(count), found.get(memory)) == (cpus, memory_mb)
+
+    job = Job(Operation.RECONFIGURE, "set the CPUs and memory of", change, done)
     return tasks.make_true(vm, job, beat)
 
 

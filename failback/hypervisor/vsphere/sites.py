@@ -207,6 +207,14 @@ class VsphereSite:
         nics.set_nics(self._tasks, vm, cards, beat)
 
     @_typed
+    def add_nic(self, vm: VmIdentity, card: Nic, known: Sequence[int], beat: Beat) -> int:
+        return nics.add_nic(self._tasks, vm, card, known, beat)
+
+    @_typed
+    def set_hardware(self, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
+        return reconfigure.set_hardware(self._tasks, vm, cpus, memory_mb, beat)
+
+    @_typed
     def read_nvram(self, vm: VmIdentity) -> bytes:
         return nvram.read_nvram(self._session, vm)
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from failback.contracts.plan import Finding
-from failback.preflight.checks import disks, places, run, vms
+from failback.preflight.checks import carry, disks, places, run, vms
 from failback.preflight.evidence import Evidence
 
 Check = Callable[[Evidence], Iterator[Finding]]
 
-CHECKS: tuple[Check, ...] = (*run.CHECKS, *vms.CHECKS, *disks.CHECKS, *places.CHECKS)
+CHECKS: tuple[Check, ...] = (
+    *run.CHECKS,
+    *vms.CHECKS,
+    *disks.CHECKS,
+    *places.CHECKS,
+    *carry.CHECKS,
+)
 
 
 def check(evidence: Evidence) -> tuple[Finding, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from failback.contracts.plan import Finding
 from failback.contracts.vm import Disk, VmView
+from failback.contracts.words import CarryOver
 from failback.preflight.evidence import Evidence, refuse, warn
 
 DISK_REFUSALS = {
@@ -140,7 +141,7 @@ def sizes(e: Evidence) -> Iterator[Finding]:
                 "It cannot be grown under a snapshot: remove the target's snapshots, then start "
                 "with --grow-target.",
             )
-        elif not e.request.grow_target:
+        elif not (e.request.grow_target or CarryOver.DISKS in e.request.carry_over):
             yield refuse(
                 "TARGET_SMALLER",
                 e.target.identity,

@@ -219,29 +219,6 @@ def in_vapp(e: Evidence) -> Iterator[Finding]:
             )
 
 
-def computing_drift(e: Evidence) -> Iterator[Finding]:
-    ours, theirs = e.replica, e.target
-    if (ours.cpus, ours.memory_mb) != (theirs.cpus, theirs.memory_mb):
-        yield warn(
-            "CONFIGURATION_DRIFT",
-            theirs.identity,
-            f"{ours.identity} has {ours.cpus} CPUs and {ours.memory_mb} MB, "
-            f"{theirs.identity} {theirs.cpus} and {theirs.memory_mb}; only disk content is brought "
-            "back.",
-        )
-
-
-def network_drift(e: Evidence) -> Iterator[Finding]:
-    ours, theirs = e.replica, e.target
-    if len(ours.nics) != len(theirs.nics):
-        yield warn(
-            "NETWORK_DRIFT",
-            theirs.identity,
-            f"{ours.identity} has {len(ours.nics)} network cards, {theirs.identity} "
-            f"{len(theirs.nics)}; only disk content is brought back.",
-        )
-
-
 def _both(e: Evidence) -> tuple[VmView, VmView]:
     return e.replica, e.target
 
@@ -264,6 +241,4 @@ CHECKS = (
     passthrough,
     linked_clone,
     in_vapp,
-    computing_drift,
-    network_drift,
 )

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from failback.contracts.operations import PreflightResult
+from failback.contracts.plan import Carry
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.words import GuestTimeoutPolicy, Phase, RequestKind, StepName
-from tests.unit.workflows.fake_runtime import make
+from tests.unit.workflows.fake_runtime import PLAN, make
 from workflows import requests
 from workflows.engine import Engine, OperationError, Run, UndoAsked
 from workflows.steps import COMMIT, ORIGINAL, PREFLIGHT
@@ -96,9 +98,12 @@ async def test_undo_after_the_switch_gives_service_back_before_it_restores_the_t
     assert power_on.vm.site == "dr" and power_on.must_be_off[0].site == "production"
 
 
-@pytest.mark.parametrize("last", range(1, len(ORIGINAL) + 1))
+USUAL = tuple(step for step in ORIGINAL if not step.optional)
+
+
+@pytest.mark.parametrize("last", range(1, len(USUAL) + 1))
 async def test_undo_from_every_step_compensates_exactly_what_was_reached(last: int) -> None:
-    name = ORIGINAL[last - 1].name
+    name = USUAL[last - 1].name
     engine, run, runtime = make()
     original = runtime.publish
 
@@ -113,10 +118,26 @@ async def test_undo_from_every_step_compensates_exactly_what_was_reached(last: i
         await go_forward(engine)
     await engine.undo()
 
-    reached = [step.name for step in (PREFLIGHT, *ORIGINAL[:last])]
-    expected = [s.undo.name for s in reversed((PREFLIGHT, *ORIGINAL[:last])) if s.undo]
+    reached = [step.name for step in (PREFLIGHT, *USUAL[:last])]
+    expected = [s.undo.name for s in reversed((PREFLIGHT, *USUAL[:last])) if s.undo]
     rows = [row.name for row in run.steps]
     assert rows == [*reached, StepName.SETTLE, *expected]
+
+
+async def test_what_is_carried_over_is_taken_back_before_the_target_is_reverted() -> None:
+    carry = Carry(cpus=4, memory_mb=8, cpus_before=2, memory_mb_before=8)
+    planned = PreflightResult(plan=PLAN.model_copy(update={"carry": carry}))
+    engine, run, runtime = make(preflight=lambda argument, count: planned)
+
+    await go_forward(engine)
+    assert runtime.names().index("carry_over") == runtime.names().index("protect_target") + 1
+    await engine.undo()
+
+    given = [argument for name, argument in runtime.issued if name == "carry_over"]
+    assert [one.back for one in given] == [False, True]
+    assert given[1].reverted_next
+    rows = [row.name for row in run.steps]
+    assert rows.index(StepName.UNDO_CARRY_OVER) < rows.index(StepName.UNDO_PROTECT_TARGET)
 
 
 async def test_pause_stops_the_transport_and_resume_issues_it_again() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.plan import RunPlan
+from failback.contracts.plan import Carry, RunPlan
 from failback.contracts.preview import DiskForecast, PlannedStep
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Destination, PowerState, StepName
@@ -32,11 +32,19 @@ def steps(plan: RunPlan = PLAN, **request: Any) -> dict[StepName, PlannedStep]:
 def test_every_step_of_a_list_is_there_once_and_says_something(destination: Destination) -> None:
     found = steps(destination=destination)
 
-    names = [step.name for step in LISTS[destination]]
+    names = [step.name for step in LISTS[destination] if not step.optional]
     assert [name for name in found if name in names] == names
     assert next(iter(found)) is StepName.PREFLIGHT
     assert list(found)[-2:] == [StepName.AWAIT_DECISION, StepName.COMMIT]
     assert all(step.what for step in found.values())
+
+
+def test_what_is_carried_over_is_a_step_only_where_there_is_something() -> None:
+    carry = Carry(cpus=4, memory_mb=8, cpus_before=2, memory_mb_before=8)
+    row = steps(PLAN.model_copy(update={"carry": carry}))[StepName.CARRY_OVER]
+
+    assert row.what == "4 CPUs, 8 MB of memory" and row.on_undo and not row.downtime
+    assert StepName.CARRY_OVER not in steps()
 
 
 def test_downtime_is_what_happens_between_the_two_powers() -> None:
