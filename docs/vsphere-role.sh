@@ -32,6 +32,7 @@ production=(
   VirtualMachine.Config.DiskLease
   VirtualMachine.Config.EditDevice
   VirtualMachine.Config.Memory
+  VirtualMachine.Config.RemoveDisk
   VirtualMachine.Config.Rename
   VirtualMachine.Config.Settings
   VirtualMachine.Interact.AnswerQuestion

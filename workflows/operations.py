@@ -48,7 +48,7 @@ POWER_OFF = Operation("power_off", ops.PowerOff, ops.PowerOffResult, Preset.CONT
 PROTECT_TARGET = Operation(
     "protect_target", ops.ProtectTarget, ops.ProtectTargetResult, Preset.CONTROL
 )
-CARRY_OVER = Operation("carry_over", ops.CarryOverHardware, ops.Done, Preset.CONTROL)
+CARRY_OVER = Operation("carry_over", ops.CarryOverHardware, ops.CarryOverResult, Preset.CONTROL)
 SNAPSHOT_REPLICA = Operation(
     "snapshot_replica", ops.SnapshotReplica, ops.SnapshotReplicaResult, Preset.CONTROL
 )

@@ -225,7 +225,8 @@ def _power_off(power: PowerState, vm: str) -> str:
 
 def _added(carry: Carry) -> str:
     nics = f", {len(carry.nics)} more network cards" if carry.nics else ""
-    return f"{carry.cpus} CPUs, {carry.memory_mb} MB of memory{nics}"
+    disks = f", {len(carry.disks)} more disks" if carry.disks else ""
+    return f"{carry.cpus} CPUs, {carry.memory_mb} MB of memory{nics}{disks}"
 
 
 def _undone(step: Step, request: StartRequest) -> str:

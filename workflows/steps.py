@@ -154,6 +154,16 @@ def _carry_over(
     )
 
 
+def _learn_carried(facts: Facts, results: tuple[ops.CarryOverResult, ...]) -> Facts:
+    """Disks that were added are pairs from here on, and written like the others."""
+    added = results[0]
+    if not added.pairs or facts.protected is None:
+        return facts
+    plan = facts.known.model_copy(update={"pairs": facts.known.pairs + added.pairs})
+    protected = facts.protected.model_copy(update={"disks": added.disks})
+    return facts.model_copy(update={"plan": plan, "protected": protected})
+
+
 # --- compensations -------------------------------------------------------------------------------
 
 SETTLE = Step(
@@ -458,6 +468,7 @@ CARRY_OVER = Step(
     Phase.SYNCING,
     op.CARRY_OVER,
     _carry_over,
+    _learn_carried,
     undo=UNDO_CARRY_OVER,
     optional=True,
 )

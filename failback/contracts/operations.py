@@ -121,6 +121,13 @@ class CarryOverHardware(StepCall):
     """back: the target is reverted to its protective snapshot after this."""
 
 
+class CarryOverResult(Done):
+    """The target's disks and the new pairs, where disks were added."""
+
+    disks: tuple[Disk, ...] = Field(default=(), max_length=64)
+    pairs: tuple[DiskPair, ...] = Field(default=(), max_length=64)
+
+
 class SnapshotReplica(StepCall):
     """Snapshot the replica so that its disks can be read: `purpose` names it."""
 

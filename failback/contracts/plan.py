@@ -7,7 +7,7 @@ from datetime import timedelta
 from pydantic import Field
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
-from failback.contracts.vm import DiskPair, Nic, VmIdentity
+from failback.contracts.vm import DiskAddress, DiskPair, Nic, VmIdentity
 from failback.contracts.words import PowerState, Severity
 
 
@@ -32,6 +32,16 @@ class Tuning(Contract):
     """A run that waits goes on in a new execution when its history has so many events."""
 
 
+class CarriedDisk(Contract):
+    """A disk of the replica that the target gets too, empty at first."""
+
+    address: DiskAddress
+    replica_key: int
+    capacity_bytes: int
+    folder: Text
+    """Where its file goes, `[datastore] folder`: beside the target's other disks."""
+
+
 class Carry(Contract):
     """What was added to the replica and is added to the target too."""
 
@@ -43,6 +53,7 @@ class Carry(Contract):
     """Network cards to be added, with the networks they get; their keys are the replica's."""
     nic_keys_before: tuple[int, ...] = Field(default=(), max_length=32)
     """The cards that the target had."""
+    disks: tuple[CarriedDisk, ...] = Field(default=(), max_length=64)
 
 
 class RunPlan(Contract):

@@ -14,7 +14,7 @@ from typing import Protocol
 from failback.contracts.placement import Placement, PlacementView
 from failback.contracts.shell import VmConfiguration, VmShell
 from failback.contracts.site import SiteAbout
-from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
+from failback.contracts.vm import Disk, DiskAddress, Nic, VmIdentity, VmView
 
 Beat = Callable[[], None]
 """Called while waiting and right before every mutation is sent. It raises LeaseLost when a newer
@@ -175,6 +175,17 @@ class Site(Protocol):
 
     def set_hardware(self, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
         """Give a VM that is off so many CPUs and so much memory; whether a change was needed."""
+        ...
+
+    def add_disk(
+        self, vm: VmIdentity, address: DiskAddress, capacity_bytes: int, file: str, beat: Beat
+    ) -> int:
+        """Add an empty disk in a new file, `[datastore] folder/name.vmdk`; returns its key. A disk
+        of exactly this file counts as added; VmChanged where another one sits at the address."""
+        ...
+
+    def remove_disk(self, vm: VmIdentity, file: str, beat: Beat) -> bool:
+        """Take the disk of exactly this file away and delete the file. False: it was gone."""
         ...
 
     def read_nvram(self, vm: VmIdentity) -> bytes:

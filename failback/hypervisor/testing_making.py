@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from failback.contracts.placement import DatastoreView, Misplaced, Placement, PlacementView
 from failback.contracts.shell import Controller, ShellDisk, VmConfiguration, VmShell
-from failback.contracts.vm import Nic, VmIdentity
+from failback.contracts.vm import DiskAddress, Nic, VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import (
     NameTaken,
@@ -17,7 +17,7 @@ from failback.errors import (
 )
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.testing_site import Steering
-from failback.hypervisor.testing_vm import FakeVm
+from failback.hypervisor.testing_vm import FakeDisk, FakeVm
 
 NVRAM_LIMIT = 1 << 20
 
@@ -54,7 +54,12 @@ class Making(Steering):
                 missing=missing,
                 host=where.host,
                 datastores=tuple(
-                    DatastoreView(moref=f"datastore-{store}", name=store)
+                    DatastoreView(
+                        moref=f"datastore-{store}",
+                        name=store,
+                        capacity_bytes=1 << 40,
+                        free_bytes=1 << 40,
+                    )
                     for store in sorted(self._stores(where))
                 ),
                 taken_by=taken[0].identity.moref if taken else "",
@@ -202,6 +207,35 @@ class Making(Steering):
                 raise OperationFailed(f"{vm} is not off.", "Power it off first.")
             beat()
             found.cpus, found.memory_mb = cpus, memory_mb
+            return True
+
+    def add_disk(
+        self, vm: VmIdentity, address: DiskAddress, capacity_bytes: int, file: str, beat: Beat
+    ) -> int:
+        """Idempotent because a disk of this file is taken for the one added."""
+        with self.call("add_disk"):
+            found = self.vm(vm)
+            views = [disk.view() for disk in found.disks]
+            for disk in views:
+                if disk.file == file:
+                    return disk.key
+                if disk.address == address:
+                    raise VmChanged(f"{vm} has another disk at {address} now.", "Plan anew.")
+            beat()
+            key = max([1999, *(disk.key for disk in views)]) + 1
+            added = FakeDisk(key, address.unit, file, bytearray(capacity_bytes), address=address)
+            found.disks.append(added)
+            return key
+
+    def remove_disk(self, vm: VmIdentity, file: str, beat: Beat) -> bool:
+        """Idempotent because a disk that is gone counts as removed."""
+        with self.call("remove_disk"):
+            found = self.vm(vm)
+            kept = [disk for disk in found.disks if disk.file != file]
+            if len(kept) == len(found.disks):
+                return False
+            beat()
+            found.disks[:] = kept
             return True
 
     def read_nvram(self, vm: VmIdentity) -> bytes:

@@ -161,6 +161,8 @@ class FakeVm:
         """Content and hardware as frozen, power off, tracking reset."""
         self.cpus, self.memory_mb, nics = snapshot.hardware
         self.nics = list(nics)
+        # A disk that was added since is detached.
+        self.disks = [disk for disk in self.disks if disk.key in snapshot.contents]
         for disk in self.disks:
             disk.data[:] = snapshot.contents[disk.key]
         self.turn(PowerState.OFF, hard=True)

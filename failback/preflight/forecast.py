@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from failback.contracts.preview import DiskForecast
+from failback.preflight.carry import carried
 from failback.preflight.evidence import Evidence
 
 
@@ -27,6 +28,17 @@ def disks(evidence: Evidence) -> tuple[DiskForecast, ...]:
                 capacity_bytes=capacity,
                 examined_bytes=examined,
                 expected_bytes=expected,
+            )
+        )
+    carry = carried(evidence)
+    for disk in carry.disks if carry is not None else ():
+        held = stored.get(disk.replica_key)
+        found.append(
+            DiskForecast(
+                address=str(disk.address),
+                capacity_bytes=disk.capacity_bytes,
+                examined_bytes=disk.capacity_bytes,
+                expected_bytes=disk.capacity_bytes if held is None else held,
             )
         )
     return tuple(found)

@@ -90,7 +90,8 @@ PRIVILEGES: tuple[Privilege, ...] = (
     Privilege("VirtualMachine.Inventory.Unregister", On.VM, "undo of registering", **_CREATING),
     Privilege("VirtualMachine.Inventory.Delete", On.VM, "undo of creating", **_CREATING),
     Privilege("VirtualMachine.Inventory.Move", On.VM, "its final folder", **_CREATING),
-    Privilege("VirtualMachine.Config.AddNewDisk", On.VM, "disks of a created VM", **_CREATING),
+    Privilege("VirtualMachine.Config.AddNewDisk", On.VM, "new VMs; carry-over", **_CREATING),
+    Privilege("VirtualMachine.Config.RemoveDisk", On.VM, "undo of carry-over", **_CREATING),
     Privilege(
         "VirtualMachine.Config.AddRemoveDevice", On.VM, "controllers; carry-over", **_CREATING
     ),

@@ -103,35 +103,39 @@ def test_people_get_a_table_and_the_line_to_type(stage: Stage) -> None:
     scene.until(Phase.AWAITING_DECISION)
 
 
-def hardware(scene: Scene, place: tuple[str, str]) -> tuple[int, int, list[str]]:
-    """CPUs, memory and the networks of the cards."""
+def one_disk() -> dict[str, Any]:
+    """The target has the first of two disks only."""
+    return {"disks": [{"size_bytes": MIB, "seed": 7}]}
+
+
+def hardware(scene: Scene, place: tuple[str, str]) -> tuple[int, int, list[str], int]:
+    """CPUs, memory, the networks of the cards, and how many disks there are."""
     with closing(VsphereSites([scene.stack.lab.connection(place[0])])) as sites:
         site = sites.site(place[0])
         view = site.read([site.find(place[1])])[0]
-    return view.cpus, view.memory_mb, [nic.network for nic in view.nics]
+    return view.cpus, view.memory_mb, [nic.network for nic in view.nics], len(view.disks)
 
 
 def test_what_was_added_to_the_replica_comes_along_when_asked_and_goes_with_undo(
     stage: Stage,
 ) -> None:
-    scene = stage(world(MIB, replica={"cpus": 4, "memory_mb": 2048}))
+    scene = stage(world(MIB, MIB, target=one_disk(), replica={"cpus": 4, "memory_mb": 2048}))
     with closing(VsphereSites([scene.stack.lab.connection("dr")])) as sites:
         site = sites.site("dr")
         vm = site.find(REPLICA[1])
         (card,) = site.read([vm])[0].nics
         site.add_nic(vm, card, [card.key], lambda: None)
-    before, after = hardware(scene, SOURCE), (4, 2048, [card.network] * 2)
-    assert before != after and len(before[2]) == 1
+    before, after = hardware(scene, SOURCE), (4, 2048, [card.network] * 2, 2)
+    assert before[2:] == ([card.network], 1)
     scene.before = scene.vms()
     scene.stack.worker()
-    asked = StartRequest(
-        replica=scene.key, carry_over=(CarryOver.CPU, CarryOver.MEMORY, CarryOver.NICS)
-    )
+    asked = StartRequest(replica=scene.key, carry_over=tuple(CarryOver))
+    files = sorted(scene.files(SOURCE)[0].parent.iterdir())
 
     planned = scene.wait(scene.client.preview(asked))
     assert [finding.code for finding in planned.findings] == ["CARRIED_OVER"]
     (step,) = (step for step in planned.steps if step.name is StepName.CARRY_OVER)
-    assert "4 CPUs, 2048 MB of memory, 1 more network cards" in step.what and step.on_undo
+    assert "4 CPUs, 2048 MB of memory, 1 more network cards, 1 more disks" in step.what
     assert hardware(scene, SOURCE) == before
 
     assert scene.wait(scene.client.start(asked)).accepted
@@ -139,8 +143,10 @@ def test_what_was_added_to_the_replica_comes_along_when_asked_and_goes_with_undo
     assert hardware(scene, SOURCE) == after
     scene.undone(scene.undo())
     assert hardware(scene, SOURCE) == before
+    assert [path for path in scene.files(SOURCE)[0].parent.iterdir() if path not in files] == []
 
     assert scene.wait(scene.client.start(asked)).accepted
     scene.until(Phase.AWAITING_DECISION)
-    scene.committed(scene.commit())
+    assert scene.commit().outcome is Outcome.COMMITTED
+    scene.same_content()
     assert hardware(scene, SOURCE) == after

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.operations import CarryOverHardware
-from failback.contracts.plan import Carry
-from failback.contracts.vm import Nic
+from failback.contracts.operations import CarryOverHardware, CarryOverResult
+from failback.contracts.plan import CarriedDisk, Carry
+from failback.contracts.vm import DiskAddress, Nic
 from failback.contracts.words import PowerState, StepName
 from failback.errors import SiteUnreachable
-from tests.activity.world import World
+from tests.activity.world import MIB, World
 
 CARD = Nic(key=4007, kind="vmxnet3", network="VM Network")
+FOLDER = "[ds-production] web01"
+FILE = f"{FOLDER}/failback-run-1-scsi0-5.vmdk"
 CARRY = Carry(
     cpus=4,
     memory_mb=4096,
@@ -20,14 +22,23 @@ CARRY = Carry(
     memory_mb_before=1024,
     nics=(CARD, CARD),
     nic_keys_before=(4000,),
+    disks=(
+        CarriedDisk(
+            address=DiskAddress(controller="scsi", bus=0, unit=5),
+            replica_key=2005,
+            capacity_bytes=2 * MIB,
+            folder=FOLDER,
+        ),
+    ),
 )
 
 
-def carry(world: World, **more: object) -> str:
+def carry(world: World, **more: object) -> CarryOverResult:
     argument = CarryOverHardware.model_validate(
         {**world.head(StepName.CARRY_OVER), "target": world.target, "carry": CARRY, **more}
     )
-    return str(world.run("carry_over", argument).evidence)
+    result: CarryOverResult = world.run("carry_over", argument)
+    return result
 
 
 def hardware(world: World) -> tuple[int, int, int]:
@@ -35,7 +46,7 @@ def hardware(world: World) -> tuple[int, int, int]:
     return vm.cpus, vm.memory_mb, len(vm.nics)
 
 
-@pytest.mark.parametrize("lost", ["set_hardware", "add_nic", None])
+@pytest.mark.parametrize("lost", ["set_hardware", "add_nic", "add_disk", None])
 @pytest.mark.parametrize("applied", [True, False])
 def test_it_is_added_once_although_replies_are_lost(
     world: World, lost: str | None, applied: bool
@@ -45,24 +56,41 @@ def test_it_is_added_once_although_replies_are_lost(
         with pytest.raises(ApplicationError):
             carry(world)
 
-    assert "2 network cards added" in carry(world)
-    assert "2 network cards added" in carry(world)
+    assert "2 network cards and 1 disks added" in carry(world).evidence
+    found = carry(world)
     assert hardware(world) == (4, 4096, 3)
+    (added,) = (disk for disk in found.disks if disk.file == FILE)
+    assert (added.capacity_bytes, str(added.address)) == (2 * MIB, "scsi0:5")
+    assert [(pair.replica_key, pair.target_key) for pair in found.pairs] == [(2005, added.key)]
 
 
-def test_cpus_and_memory_are_set_back_and_cards_wait_for_the_revert(world: World) -> None:
+def files(world: World) -> int:
+    return sum(disk.file == FILE for disk in world.production.vm(world.target).disks)
+
+
+def test_before_a_revert_only_the_disk_is_removed(world: World) -> None:
+    carry(world)
+    world.production.vm(world.target).turn(PowerState.ON)
+
+    for removed in (1, 0):
+        assert f"{removed} disks removed" in carry(world, back=True, reverted_next=True).evidence
+    assert hardware(world) == (4, 4096, 3)
+    assert files(world) == 0
+
+
+def test_without_a_revert_everything_but_cards_is_taken_back(world: World) -> None:
     carry(world)
 
-    assert "revert" in carry(world, back=True, reverted_next=True)
-    assert hardware(world) == (4, 4096, 3)
     for _ in range(2):
-        assert "1 CPUs and 1024 MB again" in carry(world, back=True)
+        assert "1 CPUs and 1024 MB again" in carry(world, back=True).evidence
     assert hardware(world) == (1, 1024, 3)
+    assert files(world) == 0
 
 
-def test_a_target_that_runs_is_left_alone(world: World) -> None:
+@pytest.mark.parametrize("back", [True, False])
+def test_a_target_that_runs_is_left_alone(world: World, back: bool) -> None:
     world.production.vm(world.target).turn(PowerState.ON)
 
     with pytest.raises(ApplicationError, match="powered off"):
-        carry(world)
+        carry(world, back=back)
     assert hardware(world) == (1, 1024, 1)

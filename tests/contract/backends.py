@@ -34,6 +34,8 @@ SOAP_METHODS = {
     "set_nics": "ReconfigVM_Task",
     "add_nic": "ReconfigVM_Task",
     "set_hardware": "ReconfigVM_Task",
+    "add_disk": "ReconfigVM_Task",
+    "remove_disk": "ReconfigVM_Task",
 }
 """The call that changes something, by method of the port."""
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from failback.contracts.shell import VmShell
-from failback.contracts.vm import VmIdentity
+from failback.contracts.vm import DiskAddress, VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import SiteUnreachable, VmAmbiguous, VmNotFound
 from tests.contract.backends import MIB, Backend, Beats
@@ -174,8 +174,30 @@ def _add_nic(backend: Backend, beats: Beats) -> int:
     return backend.site.add_nic(backend.off, first, [first.key], beats)
 
 
+def _new_file(backend: Backend) -> str:
+    folder = backend.site.read([backend.off])[0].disks[0].file.rpartition("/")[0]
+    return f"{folder}/failback-run-1-scsi0-5.vmdk"
+
+
+def _add_disk(backend: Backend, beats: Beats) -> int:
+    address = DiskAddress(controller="scsi", bus=0, unit=5)
+    return backend.site.add_disk(backend.off, address, MIB, _new_file(backend), beats)
+
+
+def _new_files(backend: Backend) -> int:
+    disks = backend.site.read([backend.off])[0].disks
+    return sum(disk.file == _new_file(backend) for disk in disks)
+
+
 CASES += [
     Case("add_nic", _add_nic, lambda b: len(b.site.read([b.off])[0].nics) == 2),
+    Case("add_disk", _add_disk, lambda b: _new_files(b) == 1),
+    Case(
+        "remove_disk",
+        lambda b, beats: b.site.remove_disk(b.off, _new_file(b), beats),
+        lambda b: _new_files(b) == 0,
+        prepare=_add_disk,
+    ),
     Case(
         "set_hardware",
         lambda b, beats: b.site.set_hardware(b.off, 3, 2048, beats),

@@ -18,6 +18,7 @@ from failback.preflight.checks import CHECKS, check
 from failback.preflight.checks.places import needs, tight
 from failback.preflight.checks.vms import MAX_SNAPSHOTS
 from failback.preflight.evidence import Evidence
+from failback.preflight.forecast import disks
 
 GIB = 1024**3
 
@@ -252,7 +253,11 @@ def carrying(*kinds: str, **more: Any) -> dict[str, Any]:
     return {"request": {"carry_over": kinds, **more}}
 
 
-CARRY = ("cpu", "memory", "nics")
+CARRY = ("cpu", "memory", "nics", "disks")
+ON_NVME = disk(7, "[dr] n.vmdk").model_copy(
+    update={"address": DiskAddress(controller="nvme", bus=0, unit=7)}
+)
+ONE = (disk(0, "[fast] web/a.vmdk", datastore="d-1"),)
 
 
 @pytest.mark.parametrize(
@@ -289,7 +294,27 @@ CARRY = ("cpu", "memory", "nics")
         ),
         (
             {"target": {"disks": (disk(0, "[production] a.vmdk"),)}, **carrying("disks")},
-            ["DISK_WITHOUT_PARTNER", "CARRY_OVER_UNSUPPORTED"],
+            ["CARRIED_OVER"],
+        ),
+        (
+            {"target": {"disks": (disk(0, "[production] a.vmdk"),)}, **carrying("cpu")},
+            ["DISK_WITHOUT_PARTNER", "CARRY_OVER_NOTHING"],
+        ),
+        # The second disk's place is taken by the partner of the first.
+        (
+            {
+                "target": {"disks": (disk(1, "[production] b.vmdk"),)},
+                **carrying("disks", disk_map=(mapping("scsi0:0", "scsi0:1"),)),
+            },
+            ["CARRY_OVER_UNSUPPORTED", "CARRIED_OVER"],
+        ),
+        (
+            {"replica": {"disks": (disk(0, "[dr] a.vmdk"), ON_NVME)}, **carrying("disks")},
+            ["CARRY_OVER_UNSUPPORTED", "TARGET_DISK_UNTOUCHED", "CARRIED_OVER"],
+        ),
+        (
+            {"target": {**stored(free_bytes=1), "disks": ONE}, **carrying("disks")},
+            ["NO_ROOM", "CARRIED_OVER"],
         ),
         ({"target": {"disks": SMALL}, **carrying("disks")}, ["TARGET_GROWS"]),
     ],
@@ -313,7 +338,17 @@ def test_what_is_carried_over_is_more_and_never_less() -> None:
     assert (carry.memory_mb, carry.memory_mb_before) == (2048, 2048)
     assert [(nic.key, nic.network) for nic in carry.nics] == [(4002, "lan")]
     assert carry.nic_keys_before == (4000,)
+    assert carry.disks == ()
     assert carried(evidence(replica, target)) is None
+
+
+def test_a_carried_disk_needs_room_and_is_forecast_whole() -> None:
+    e = evidence(target={**stored(), "disks": ONE}, request={"carry_over": ("disks",)})
+
+    assert [(need, worst) for _, need, worst in needs(e)] == [(GIB + GIB // 5, 2 * GIB)]
+    assert [(one.address, one.expected_bytes) for one in disks(e)][1] == ("scsi0:1", GIB)
+    (added,) = (carried(e) or pytest.fail("nothing is carried")).disks
+    assert (str(added.address), added.replica_key, added.folder) == ("scsi0:1", 2001, "[fast] web")
 
 
 def test_morefs_and_names_of_two_vcenters_may_be_equal() -> None:

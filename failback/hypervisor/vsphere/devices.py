@@ -51,7 +51,7 @@ def _disk(device: Any, controller: Any, stored: int | None) -> Disk:
     return Disk(
         key=device.key,
         address=DiskAddress(
-            controller=_controller_kind(controller),
+            controller=controller_kind(controller),
             bus=controller.busNumber if controller is not None else -1,
             unit=device.unitNumber if device.unitNumber is not None else -1,
         ),
@@ -105,7 +105,8 @@ def _folder(backing: Any) -> str:
     return str(backing.fileName).rpartition("/")[0]
 
 
-def _controller_kind(controller: Any) -> str:
+def controller_kind(controller: Any) -> str:
+    """Our word for the controller's kind, `unknown` for one that we do not know."""
     kinds = (
         ("scsi", vim.vm.device.VirtualSCSIController),
         ("sata", vim.vm.device.VirtualSATAController),

@@ -11,7 +11,7 @@ from typing import Concatenate, ParamSpec, Self, TypeVar
 from failback.contracts.placement import Placement, PlacementView
 from failback.contracts.shell import VmConfiguration, VmShell
 from failback.contracts.site import SiteAbout
-from failback.contracts.vm import Disk, Nic, VmIdentity, VmView
+from failback.contracts.vm import Disk, DiskAddress, Nic, VmIdentity, VmView
 from failback.errors import SettingsInvalid
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.ports import Beat
@@ -19,6 +19,7 @@ from failback.hypervisor.vsphere import (
     attributes,
     configuration,
     creation,
+    disks,
     faults,
     finding,
     inventory,
@@ -213,6 +214,16 @@ class VsphereSite:
     @_typed
     def set_hardware(self, vm: VmIdentity, cpus: int, memory_mb: int, beat: Beat) -> bool:
         return reconfigure.set_hardware(self._tasks, vm, cpus, memory_mb, beat)
+
+    @_typed
+    def add_disk(
+        self, vm: VmIdentity, address: DiskAddress, capacity_bytes: int, file: str, beat: Beat
+    ) -> int:
+        return disks.add_disk(self._tasks, vm, address, capacity_bytes, file, beat)
+
+    @_typed
+    def remove_disk(self, vm: VmIdentity, file: str, beat: Beat) -> bool:
+        return disks.remove_disk(self._tasks, vm, file, beat)
 
     @_typed
     def read_nvram(self, vm: VmIdentity) -> bytes:

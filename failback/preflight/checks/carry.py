@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from failback.contracts.plan import Finding
-from failback.contracts.vm import Disk
 from failback.contracts.words import CarryOver
-from failback.preflight.carry import added_nics, carried
+from failback.preflight.carry import added_nics, carried, new_disks
 from failback.preflight.evidence import Evidence, refuse, warn
 
 COPYABLE = frozenset({"vmxnet3", "vmxnet2", "e1000e", "e1000", "pcnet32"})
@@ -53,6 +52,8 @@ def carried_over(e: Evidence) -> Iterator[Finding]:
     if carry.memory_mb != carry.memory_mb_before:
         parts.append(f"{carry.memory_mb} MB of memory instead of {carry.memory_mb_before}")
     parts += [f"a further network card ({nic.kind}) in {nic.network}" for nic in carry.nics]
+    for disk in carry.disks:
+        parts.append(f"a disk of {disk.capacity_bytes} bytes at {disk.address}")
     yield warn(
         "CARRIED_OVER",
         e.target.identity,
@@ -67,7 +68,7 @@ def nothing_to_carry(e: Evidence) -> Iterator[Finding]:
         CarryOver.CPU: ours.cpus > theirs.cpus,
         CarryOver.MEMORY: ours.memory_mb > theirs.memory_mb,
         CarryOver.NICS: bool(added_nics(e)),
-        CarryOver.DISKS: grown or bool(_new_disks(e)),
+        CarryOver.DISKS: grown or bool(new_disks(e)),
     }
     for kind in e.request.carry_over:
         if e.makes_target or not there[kind]:
@@ -98,15 +99,21 @@ def possible(e: Evidence) -> Iterator[Finding]:
             "the run is to make none.",
             "Start without --no-protect-target, or without --carry-over nics.",
         )
-    if CarryOver.DISKS in e.request.carry_over and not e.makes_target:
-        for disk in _new_disks(e):
+    buses = {(disk.address.controller, disk.address.bus) for disk in e.target.disks}
+    taken = {disk.address for disk in e.target.disks}
+    for disk in carry.disks if carry is not None else ():
+        where, why = disk.address, ""
+        if (where.controller, where.bus) not in buses:
+            why = f"no disk of the target is at controller {where.controller}{where.bus}"
+        elif where in taken:
+            why = "the target has a disk there that belongs to another one of the replica's"
+        if why:
             yield refuse(
                 "CARRY_OVER_UNSUPPORTED",
-                disk.file,
-                f"Disk {disk.address} of {e.replica.identity} cannot be carried over: undo could "
-                "not tell a disk that this run added from another.",
-                f"Add a disk of {disk.capacity_bytes} bytes at {disk.address} to the target VM in "
-                "the vSphere Client: then its content is brought back like that of the others.",
+                e.target.identity,
+                f"Disk {where} of {e.replica.identity} cannot be carried over: {why}.",
+                f"Add a disk of {disk.capacity_bytes} bytes to the target VM in the vSphere Client "
+                f"and name it with --disk-map {where}=ADDRESS.",
             )
 
 
@@ -119,12 +126,6 @@ def networks(e: Evidence) -> Iterator[Finding]:
             f"The target's host has no network {one.name} for a card that is carried over.",
             f"Map it with --network {one.name}=NETWORK. There are: {known}.",
         )
-
-
-def _new_disks(e: Evidence) -> tuple[Disk, ...]:
-    """Replica disks without partner whose data somebody wants."""
-    left = e.request.leave_behind
-    return tuple(disk for disk in e.without_partner() if str(disk.address) not in left)
 
 
 CHECKS = (computing_drift, network_drift, carried_over, nothing_to_carry, possible, networks)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from failback.contracts.plan import Finding
 from failback.contracts.vm import Disk, VmView
 from failback.contracts.words import CarryOver
+from failback.preflight.carry import carried
 from failback.preflight.evidence import Evidence, refuse, warn
 
 DISK_REFUSALS = {
@@ -64,7 +65,11 @@ def disk_map(e: Evidence) -> Iterator[Finding]:
 
 
 def partners(e: Evidence) -> Iterator[Finding]:
+    carry = carried(e)
+    added = {disk.replica_key for disk in carry.disks} if carry is not None else set()
     for disk in e.without_partner():
+        if disk.key in added:
+            continue
         if str(disk.address) in e.request.leave_behind:
             yield warn(
                 "DISK_LEFT_BEHIND",
@@ -78,8 +83,9 @@ def partners(e: Evidence) -> Iterator[Finding]:
                 disk.file,
                 f"Disk {disk.address} of {e.replica.identity} has no partner on "
                 f"{e.target.identity}: its data would be lost.",
-                f"Add a disk at {disk.address} to the target VM, name its partner with --disk-map "
-                f"{disk.address}=ADDRESS, or start with --leave-behind {disk.address}.",
+                f"Start with --carry-over disks to add one to the target VM, name its partner with "
+                f"--disk-map {disk.address}=ADDRESS, or start with --leave-behind "
+                f"{disk.address}.",
             )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from failback.contracts.placement import DatastoreView
 from failback.contracts.plan import Finding
+from failback.preflight.carry import carried
 from failback.preflight.evidence import Evidence, refuse, warn
 
 GIB = 1 << 30
@@ -118,9 +119,23 @@ def needs(e: Evidence) -> Iterator[tuple[DatastoreView, int, int]]:
             tracked = share if made else e.tracked_bytes.get(str(pair.address), share)
             expected[disk.datastore] += min(pair.capacity_bytes, tracked)
             worst[disk.datastore] += pair.capacity_bytes
+        for moref, size in _added(e) if view is e.target else ():
+            if moref in stores:
+                expected[moref] += size
+                worst[moref] += size
         for moref, store in stores.items():
             if worst[moref]:
                 yield store, expected[moref], worst[moref]
+
+
+def _added(e: Evidence) -> Iterator[tuple[str, int]]:
+    """Datastore and size of each disk that is carried over: all of it is written."""
+    carry = carried(e)
+    names = {store.name: store.moref for store in e.target.datastores}
+    for disk in carry.disks if carry is not None else ():
+        moref = names.get(disk.folder[1:].partition("]")[0])
+        if moref is not None:
+            yield moref, disk.capacity_bytes
 
 
 def reserve_bytes(store: DatastoreView) -> int:

@@ -84,6 +84,8 @@ def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
             return ops.ProtectTargetResult(
                 snapshot="snapshot-1", power_mark="p1", disks=disks("production", "-000001")
             )
+        case "carry_over":
+            return ops.CarryOverResult(evidence="carried")
         case "snapshot_replica":
             return ops.SnapshotReplicaResult(
                 snapshot=f"snapshot-{argument.purpose}",

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.operations import PreflightResult
+from failback.contracts.operations import CarryOverResult, PreflightResult
 from failback.contracts.plan import Carry
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
+from failback.contracts.vm import DiskAddress
 from failback.contracts.words import GuestTimeoutPolicy, Phase, RequestKind, StepName
-from tests.unit.workflows.fake_runtime import PLAN, make
+from tests.unit.workflows.fake_runtime import PLAN, disks, make
 from workflows import requests
 from workflows.engine import Engine, OperationError, Run, UndoAsked
 from workflows.steps import COMMIT, ORIGINAL, PREFLIGHT
@@ -138,6 +139,26 @@ async def test_what_is_carried_over_is_taken_back_before_the_target_is_reverted(
     assert given[1].reverted_next
     rows = [row.name for row in run.steps]
     assert rows.index(StepName.UNDO_CARRY_OVER) < rows.index(StepName.UNDO_PROTECT_TARGET)
+
+
+async def test_a_disk_that_was_carried_over_is_written_and_verified_like_the_others() -> None:
+    carry = Carry(cpus=2, memory_mb=8, cpus_before=2, memory_mb_before=8)
+    address = DiskAddress(controller="scsi", bus=0, unit=1)
+    first, second = PLAN.pairs
+    planned = PLAN.model_copy(update={"carry": carry, "pairs": (first,)})
+    carried = CarryOverResult(disks=disks("production", "-000001"), pairs=(second,))
+    engine, run, runtime = make(
+        preflight=lambda argument, count: PreflightResult(plan=planned),
+        carry_over=lambda argument, count: carried,
+    )
+
+    await go_forward(engine)
+
+    assert second.address == address
+    assert run.facts.known.pairs == PLAN.pairs
+    assert [name for name in runtime.names() if name == "verify"] == ["verify"] * 2
+    moved = [a.target.disk_key for name, a in runtime.issued if name == "transport_changes"]
+    assert moved == [pair.target_key for pair in PLAN.pairs] * 2
 
 
 async def test_pause_stops_the_transport_and_resume_issues_it_again() -> None:
