@@ -14,6 +14,7 @@ from failback.contracts.plan import Finding, Tuning
 from failback.contracts.preview import LookAhead, LookAheadResult, Preview
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Severity, StepName
+from failback.preflight.findings import capitals
 from workflows.operations import LOOK_AHEAD
 from workflows.options import options
 from workflows.planned import Forecast, downtime, duration, planned_steps, remarks
@@ -36,7 +37,7 @@ class PreviewWorkflow:
             cause = error.cause
             code = (cause.type or "Unknown") if isinstance(cause, ApplicationError) else "Unknown"
             text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-            return _refused(request, (_finding(code, request.replica, text),))
+            return _refused(request, (_finding(capitals(code), request.replica, text),))
         if seen.plan is None:
             return _refused(request, seen.findings)
         steps = planned_steps(request, seen.plan, seen.disks)

@@ -16,5 +16,9 @@ def code_of(error: FailbackError) -> str:
     """Stable finding code of an error."""
     if isinstance(error, SettingsInvalid):
         return "SETTINGS_INVALID"
-    name = error.type
+    return capitals(error.type)
+
+
+def capitals(name: str) -> str:
+    """`SiteUnreachable` as SITE_UNREACHABLE."""
     return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()

@@ -23,6 +23,7 @@ from workflows import operations as op
 from workflows.cleanup import CleanupWorkflow
 from workflows.failback import FailbackWorkflow
 from workflows.operations import Operation
+from workflows.preview import PreviewWorkflow
 from workflows.reconcile import ReconcileWorkflow
 from workflows.runtime import mover_queue
 
@@ -92,7 +93,7 @@ async def working(
     control = Worker(
         client,
         task_queue=queue,
-        workflows=[FailbackWorkflow, CleanupWorkflow, ReconcileWorkflow],
+        workflows=[FailbackWorkflow, CleanupWorkflow, PreviewWorkflow, ReconcileWorkflow],
         activities=site.activities(),
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),
     )
