@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from failback.contracts.plan import Carry, RunPlan
+from failback.contracts.plan import Carry, Finding, RunPlan
 from failback.contracts.preview import DiskForecast, PlannedStep
 from failback.contracts.start import StartRequest
 from failback.contracts.words import (
@@ -12,6 +12,7 @@ from failback.contracts.words import (
     OldSource,
     Phase,
     PowerState,
+    Severity,
     StepName,
     SwitchMode,
 )
@@ -172,13 +173,25 @@ def remarks(request: StartRequest, plan: RunPlan) -> tuple[str, ...]:
         )
     if any(pair.target_capacity_bytes < pair.capacity_bytes for pair in plan.pairs):
         found.append("Target disks are grown; undo cannot shrink them.")
-    budget = request.switch.downtime_budget
-    if budget is not None:
-        found.append(
-            f"While the downtime would exceed {budget.total_seconds():.0f} s the run stays ready "
-            "to switch and serves from DR."
-        )
     return tuple(found)
+
+
+def over_budget(request: StartRequest, expected: timedelta) -> tuple[Finding, ...]:
+    """A warning when the downtime is expected to be longer than it may be."""
+    budget = request.switch.downtime_budget
+    if budget is None or expected <= budget:
+        return ()
+    return (
+        Finding(
+            code="DOWNTIME_OVER_BUDGET",
+            severity=Severity.WARN,
+            object=request.replica,
+            message=f"The downtime is expected to be {expected.total_seconds():.0f} s and may be "
+            f"{budget.total_seconds():.0f} s: the run would stay ready to switch and serve from "
+            "DR until its own measurements say otherwise.",
+            remedy="Allow more, or let `failback switch-over --ignore-budget` decide.",
+        ),
+    )
 
 
 def _told(name: StepName, forecast: Forecast) -> tuple[str, bool]:
@@ -200,9 +213,7 @@ def _told(name: StepName, forecast: Forecast) -> tuple[str, bool]:
             told = "nothing was asked for, or nothing was added" if carry is None else _added(carry)
         case StepName.TRANSPORT_CHANGES:
             new = request.destination is Destination.NEW
-            told = (
-                "everything that is stored" if new else "what differs; what is equal is read only"
-            )
+            told = "everything that is stored" if new else "what differs; both sides are read"
         case StepName.POWER_OFF_REPLICA:
             told = _power_off(plan.replica_power, str(plan.replica))
         case StepName.TRANSPORT_CHANGES_2:

@@ -7,17 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 from temporalio import workflow
-from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.exceptions import ActivityError
 
 from failback.contracts.operations import RunRef
 from failback.contracts.plan import Finding, Tuning
 from failback.contracts.preview import LookAhead, LookAheadResult, Preview
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Severity, StepName
-from failback.preflight.findings import capitals
 from workflows.operations import LOOK_AHEAD
 from workflows.options import options
-from workflows.planned import Forecast, downtime, duration, planned_steps, remarks
+from workflows.planned import Forecast, downtime, duration, over_budget, planned_steps, remarks
 
 
 @workflow.defn(name="FailbackPreview")
@@ -34,23 +33,25 @@ class PreviewWorkflow:
         try:
             seen = await self._look(request)
         except ActivityError as error:
-            cause = error.cause
-            code = (cause.type or "Unknown") if isinstance(cause, ApplicationError) else "Unknown"
-            text = cause.message if isinstance(cause, ApplicationError) else str(cause)
-            return _refused(request, (_finding(capitals(code), request.replica, text),))
+            # Expected errors are findings already: this is a worker that broke.
+            text = f"The checks could not be made: {error.cause}."
+            remedy = "See the log of `failback-worker`, then ask again."
+            failed = _finding("PREVIEW_FAILED", request.replica, text, remedy)
+            return _refused(request, (failed,))
         if seen.plan is None:
             return _refused(request, seen.findings)
         steps = planned_steps(request, seen.plan, seen.disks)
+        down = downtime(steps)
         return Preview(
             replica=request.replica,
             destination=request.destination,
             accepted=True,
-            findings=seen.findings,
+            findings=seen.findings + over_budget(request, down),
             steps=steps,
             disks=seen.disks,
             plan_hash=seen.plan.plan_hash,
             duration=duration(steps),
-            downtime=downtime(steps),
+            downtime=down,
             rests_on=Forecast(request, seen.plan, seen.disks).rests_on(),
             remarks=remarks(request, seen.plan),
             plan=seen.plan,

@@ -16,9 +16,5 @@ def code_of(error: FailbackError) -> str:
     """Stable finding code of an error."""
     if isinstance(error, SettingsInvalid):
         return "SETTINGS_INVALID"
-    return capitals(error.type)
-
-
-def capitals(name: str) -> str:
-    """`SiteUnreachable` as SITE_UNREACHABLE."""
+    name = error.type
     return "".join(f"_{c}" if c.isupper() and i else c for i, c in enumerate(name)).upper()

@@ -76,7 +76,7 @@ async def test_an_activity_that_fails_for_good_is_a_finding(env: WorkflowEnviron
         found = await client(env, queue).preview(request())
 
     assert not found.accepted
-    assert [finding.code for finding in found.findings] == ["CATALOG_UNAVAILABLE"]
+    assert [finding.code for finding in found.findings] == ["PREVIEW_FAILED"]
 
 
 @pytest.mark.parametrize(

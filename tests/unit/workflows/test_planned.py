@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from failback.contracts.plan import Carry, RunPlan
+from failback.contracts.policies import SwitchPolicy
 from failback.contracts.preview import DiskForecast, PlannedStep
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Destination, PowerState, StepName
 from tests.unit.workflows.fake_runtime import PLAN
-from workflows.planned import Forecast, downtime, duration, planned_steps, remarks
+from workflows.planned import Forecast, downtime, duration, over_budget, planned_steps, remarks
 from workflows.steps import LISTS
 
 GIB = 1 << 30
@@ -90,3 +91,12 @@ def test_undo_without_a_snapshot_is_said_plainly() -> None:
     usual = " ".join(remarks(StartRequest(replica="web01"), PLAN))
     assert "hooks" in usual and "isolated network" in usual
     assert "cannot give the target VM" not in usual
+
+
+@pytest.mark.parametrize(("budget_s", "codes"), [(1, ["DOWNTIME_OVER_BUDGET"]), (900, [])])
+def test_a_budget_that_will_not_be_kept_is_said(budget_s: int, codes: list[str]) -> None:
+    budget = timedelta(seconds=budget_s)
+    request = StartRequest(replica="web01", switch=SwitchPolicy(downtime_budget=budget))
+
+    found = over_budget(request, downtime(planned_steps(request, PLAN, DISKS)))
+    assert [finding.code for finding in found] == codes
