@@ -20,6 +20,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
 from failback.contracts.operations import PreflightResult, WatchResult
+from failback.contracts.plan import Carry
 from failback.contracts.status import Status
 from failback.contracts.words import Phase
 from starter.plugin import SEARCH_ATTRIBUTES, failback_plugin
@@ -158,6 +159,12 @@ def hurried(argument: Any, count: int) -> PreflightResult:
     return PreflightResult(plan=QUICK.model_copy(update={"tuning": tuning}))
 
 
+def carrying(argument: Any, count: int) -> PreflightResult:
+    """A plan that carries hardware over."""
+    carry = Carry(cpus=4, memory_mb=8, cpus_before=2, memory_mb_before=8)
+    return PreflightResult(plan=QUICK.model_copy(update={"carry": carry}))
+
+
 async def refused_by_a_probe(argument: Any, count: int) -> WatchResult | None:
     """The first watch sees a probe fail."""
     return WatchResult(alarm="tcp: refused.", code="PROBE_FAILED") if count == 0 else None
@@ -206,6 +213,7 @@ PATHS: dict[str, Way] = {
         },
     ),
     "hook": Way(commit, request={"hooks": [HOOK]}),
+    "carried-over-undo": Way(undo, {"preflight": carrying}, {"carry_over": ["cpu"]}),
     "continued-as-new": Way(switch_over, {"preflight": hurried}, MANUAL),
 }
 
