@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from temporalio import activity
 from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
 
-from failback.catalog.records import Turn
+from failback.catalog.records import Beginning, Turn
 from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
 from failback.contracts.operations import (
@@ -185,16 +185,16 @@ def bind(
             step=key if recorded else None,
         )
         try:
-            if lease is not None:
-                attempt.epoch = catalog.take_lease(
-                    lease, attempt.owner, attempt.turn, open_run=open_run_of(argument)
-                )
+            turn, open_run = attempt.turn, open_run_of(argument)
             if recorded:
-                catalog.step_intent(*key, mark=mark_of(argument), at=now())
-                if argument.phase is not None:
-                    catalog.set_run_phase(argument.run.run_id, argument.phase)
-                if info.attempt == 1:
-                    attempt.progressed()
+                first = info.attempt == 1
+                beginning = Beginning(*key, mark_of(argument), argument.phase, first)
+                attempt.epoch = catalog.begin_attempt(
+                    beginning, lease, attempt.owner, turn, open_run
+                )
+                attempt.failed_before = not first
+            elif lease is not None:
+                attempt.epoch = catalog.take_lease(lease, attempt.owner, turn, open_run)
             with Heart(attempt):
                 result = method(argument, attempt)
             if recorded:

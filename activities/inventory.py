@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from activities.edge import Attempt
+from activities.edge import Attempt, lease_of
 from activities.gathering import Gathering
 from activities.preview import judge
 from failback.catalog.replicas import claim_of
@@ -19,9 +19,11 @@ from failback.contracts.operations import (
     ProbeResult,
     TargetGuard,
 )
+from failback.contracts.plan import RunPlan
 from failback.contracts.words import PowerState
 from failback.errors import (
     CatalogUnavailable,
+    ClaimHeld,
     FailbackError,
     ReplicaUnknown,
     SiteBusy,
@@ -60,20 +62,27 @@ class InventoryActivities:
             if wanted.identity.moref:
                 self.catalog.claim(run.run_id, [claim_of(wanted.identity)])
             evidence = self.gathering.evidence(request, record, wanted, attempt)
+        except ClaimHeld as error:
+            self.catalog.close_refused(run.run_id)
+            return PreflightResult(findings=(of_error(error, request.replica),))
         except (SiteUnreachable, SiteBusy, CatalogUnavailable) as error:
             if request.auto_retry and attempt.number < 3:
                 raise
-            self.catalog.close_refused(run.run_id)
+            self._end(argument, attempt, None)
             return PreflightResult(findings=(of_error(error, request.replica),))
         except FailbackError as error:
-            self.catalog.close_refused(run.run_id)
+            self._end(argument, attempt, None)
             return PreflightResult(findings=(of_error(error, request.replica),))
         judged = judge(self.gathering, evidence, record)
-        if judged.plan is None:
-            self.catalog.close_refused(run.run_id)
-        else:
-            self.catalog.set_run_plan(run.run_id, judged.plan.model_dump_json())
+        self._end(argument, attempt, judged.plan)
         return PreflightResult(findings=judged.findings, plan=judged.plan)
+
+    def _end(self, argument: Preflight, attempt: Attempt, plan: RunPlan | None) -> None:
+        """Record how it ended. The lease is taken only here, now that the claims are ours: an
+        attempt that was frozen must not refuse, or plan anew, a run that has gone on."""
+        text = plan.model_dump_json() if plan is not None else None
+        lease = lease_of(argument)
+        self.catalog.end_preflight(argument.run.run_id, lease, attempt.owner, attempt.turn, text)
 
     def check_drift(self, argument: CheckDrift, attempt: Attempt) -> Done:
         """Stop before the replica goes off when either VM is not what the plan says.

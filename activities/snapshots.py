@@ -230,12 +230,17 @@ class SnapshotActivities:
         target, run_id = argument.target, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
         removed = site.remove_snapshot(target, name, run_id, attempt.beat)
-        changed = site.set_change_tracking(target, argument.tracking_was, attempt.beat)
-        if changed and argument.tracking_was and site.read([target])[0].power is PowerState.ON:
+        site.set_change_tracking(target, argument.tracking_was, attempt.beat)
+        stun = snapshot_name(run_id, "stun")
+        done = run_id, f"{argument.step.value}/stun", target.moref
+        running = site.read([target])[0].power is PowerState.ON
+        if argument.tracking_was and running and not self.catalog.has_step(*done):
             # On a running VM tracking begins only with the next stun: a snapshot gives it one.
-            stun = snapshot_name(run_id, "stun")
             site.create_snapshot(target, stun, _mark(argument), attempt.beat)
             site.remove_snapshot(target, stun, run_id, attempt.beat)
+            self.catalog.step_intent(*done, mark=stun, at=now())
+        # An attempt that died in between left it, and the VM may be off by now.
+        site.remove_snapshot(target, stun, run_id, attempt.beat)
         for attribute in (STATE_ATTRIBUTE, MARK_ATTRIBUTE):
             if site.get_attribute(target, attribute):
                 site.set_attribute(target, attribute, "", attempt.beat)

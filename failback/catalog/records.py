@@ -114,6 +114,20 @@ class StepRecord:
     last_error: str
 
 
+@dataclass(frozen=True)
+class Beginning:
+    """What an attempt records of itself before it acts."""
+
+    run_id: str
+    step: str
+    object: str
+    mark: str
+    phase: str | None = None
+    """Of the run; None leaves it."""
+    first: bool = False
+    """It is the first of its scheduling: what failed before belongs to another one."""
+
+
 @dataclass(frozen=True, order=True)
 class Turn:
     """Place of an attempt in the life of its run: only turns of one generation of a run, or of one

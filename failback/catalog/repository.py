@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from sqlmodel import Session
+
 from failback.catalog import alarms, jobs, locks, replicas, run_limits, runs, steps
 from failback.catalog.engine import BUSY_TIMEOUT_S, Database
 from failback.catalog.purge import Purged, purge
 from failback.catalog.records import (
     Alarm,
+    Beginning,
     Claim,
     JobRecord,
     ReplicaDetail,
@@ -258,6 +261,43 @@ class Catalog:
         """
         turn = turn or Turn("", 0, 0)
         return self._write(locks.take_lease, name, owner, turn, open_run, self._now())
+
+    def begin_attempt(
+        self,
+        beginning: Beginning,
+        lease: str | None,
+        owner: str,
+        turn: Turn,
+        open_run: str | None = None,
+    ) -> int:
+        """Take the lease, if there is one, and record the intent, in one transaction: every commit
+        of a file waits for the disk, and a switch makes dozens. Returns the epoch (0: no lease)."""
+        now = self._now()
+
+        def begin(session: Session) -> int:
+            epoch = 0
+            if lease is not None:
+                epoch = locks.take_lease(session, lease, owner, turn, open_run, now)
+            steps.begin(session, beginning, now)
+            return epoch
+
+        return self._write(begin)
+
+    def end_preflight(
+        self, run_id: str, lease: str, owner: str, turn: Turn, plan: str | None
+    ) -> None:
+        """Record the plan that preflight accepted, or (None) that it refused, for the newest of its
+        attempts only: LeaseLost. One that was frozen may come when the run is far ahead."""
+        now = self._now()
+
+        def end(session: Session) -> None:
+            locks.take_lease(session, lease, owner, turn, run_id, now)
+            if plan is not None:
+                runs.set_plan(session, run_id, plan)
+            else:
+                runs.close_refused(session, run_id, now)
+
+        self._write(end)
 
     def check_lease(self, name: str, epoch: int) -> None:
         """LeaseLost when a newer epoch exists."""

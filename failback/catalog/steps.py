@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from sqlmodel import Session, col, select
 
 from failback.catalog import runs
-from failback.catalog.records import StepRecord
+from failback.catalog.records import Beginning, StepRecord
 from failback.catalog.tables import StepRow
 
 
@@ -37,6 +37,16 @@ def intent(
     row.mark, row.started_at, row.finished_at = mark, at, None
     row.attempts += 1
     return row.intent_at
+
+
+def begin(session: Session, beginning: Beginning, at: datetime) -> None:
+    """Intent, the run's phase and a clean slate for a new scheduling, in one go."""
+    run_id, step, object = beginning.run_id, beginning.step, beginning.object
+    intent(session, run_id, step, object, beginning.mark, at)
+    if beginning.phase is not None:
+        runs.set_phase(session, run_id, beginning.phase)
+    if beginning.first:
+        progress(session, run_id, step, object)
 
 
 def finished(

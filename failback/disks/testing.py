@@ -115,7 +115,7 @@ class MemoryDisk:
         """Operations that took effect: (op, offset, length)."""
         self._volume = volume
         self._rng = rng
-        self._before = before
+        self.before = before
         self._writable = writable
         self._pending: list[_Pending] = []
         self._wake: Callable[[], None] = lambda: None
@@ -162,6 +162,10 @@ class MemoryDisk:
         self._closed = True
         self._pending.clear()
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def drop(self) -> None:
         """Lose the connection: half of what is under way takes effect, nobody learns which."""
         rng = self._rng or random.Random(0)
@@ -185,7 +189,7 @@ class MemoryDisk:
         self._wake()
 
     def _perform(self, one: _Pending) -> Answer | None:
-        if self._before is not None and self._before(one.op, one.offset, one.length):
+        if self.before is not None and self.before(one.op, one.offset, one.length):
             return None
         for fault in self.faults:
             if fault.hits(one.op, one.offset, one.length):
