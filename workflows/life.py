@@ -229,7 +229,8 @@ class Life:
                 self._end_automatism("the watch failed")
             else:
                 known = result.alarm in run.alarms
-                requests.alarm(run, result.alarm)
+                if not known:
+                    requests.alarm(run, result.alarm)
                 if result.code in ENDING:
                     self._end_automatism(result.alarm.rstrip("."))
                 if not known:
