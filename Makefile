@@ -36,6 +36,7 @@ test: setup ## Run the tests (ARGS='...' for pytest).
 # Variables given to make reach the tests as environment variables; -s shows seeds as they come.
 soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).
 	@$(VENV) -m pytest -m soak -s $(ARGS)
+	@SEEDS=$${SEEDS:-20000} $(VENV) -m pytest -n 2 --timeout 0 tests/simulation
 
 bench: setup ## Measure the data path beside nbdcopy, qemu-img and rsync (10-15 minutes, 13 GiB; BENCH='--only WORD').
 	@$(VENV) -m benchmarks $(BENCH)

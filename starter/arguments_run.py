@@ -164,13 +164,6 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
                 action="store_true",
                 help="also when the predicted downtime is over the budget",
             )
-        if name == "retry":
-            command.add_argument(
-                "--rebase-target",
-                action="store_true",
-                help="the replica's disks have grown: take the target back to its snapshot, grow "
-                "it, and begin again",
-            )
         if name == "reschedule":
             add_switch(command)
         if name == "adjust":

@@ -81,7 +81,6 @@ OPTIONS = (
     "attest_off",
     "accept_target_not_restored",
     "ignore_budget",
-    "rebase_target",
     "of",
 )
 """Options of requests that have the names of their fields."""

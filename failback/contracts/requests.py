@@ -33,8 +33,6 @@ class Request(Contract):
     """switch_over: switch although the predicted downtime is over the budget."""
     switch: SwitchPolicy | None = None
     """reschedule: the new policy."""
-    rebase_target: bool = False
-    """retry: give the target up as it is, take it back to its snapshot, grow it, compare again."""
     limits: Limits | None = None
     """adjust: bandwidth and window."""
     finalize: FinalizePolicy | None = None

@@ -152,7 +152,6 @@ def test_every_field_of_the_start_request_has_an_option() -> None:
         ("undo web01 --accept-target-not-restored", {"accept_target_not_restored": True}),
         ("switch-over web01 --ignore-budget", {"ignore_budget": True}),
         ("reschedule web01 --switch manual", {"switch": {"mode": "manual"}}),
-        ("retry web01 --rebase-target", {"rebase_target": True}),
         ("approve web01 commit-3", {"of": "commit-3"}),
         ("adjust web01 --bandwidth none", {"limits": {}}),
         (
