@@ -72,7 +72,7 @@ def test_limits_are_adjusted_in_mid_run_and_hooks_are_called(stage: Stage, tmp_p
     until("the disk waits for its window", lambda: doing(scene)[0] == "window")
     assert scene.target_digests() == scene.digests
     room(scene, 4096)
-    adjust(scene, bandwidth_bytes_per_s=1024)
+    adjust(scene, bandwidth_bytes_per_s=1024, window=None)
     asked = scene.until(Phase.NEEDS_OPERATOR).operator
     assert asked is not None
     assert (asked.code, "datastore ds-dr has 0.00 GiB free" in asked.message) == (
@@ -84,7 +84,7 @@ def test_limits_are_adjusted_in_mid_run_and_hooks_are_called(stage: Stage, tmp_p
     # At this rate the disk would take half an hour.
     until("the disk is copied slowly", lambda: doing(scene)[0] == "transport")
     assert doing(scene)[1] < 1
-    adjust(scene)
+    adjust(scene, bandwidth_bytes_per_s=None)
 
     status = scene.until(Phase.AWAITING_DECISION)
     (called,) = status.hooks
