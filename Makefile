@@ -6,12 +6,14 @@ SHELL := /bin/bash
 
 # Any Python from 3.11 on; the environment is made from it.
 PYTHON ?= python3
-# More arguments for pytest: make test ARGS='-k undo -x'
+# Processes that share the tests, and more arguments for pytest: make test ARGS='-k undo -x'
 ARGS ?=
 
 ENSURE := $(PYTHON) tools/ensure.py
 VENV := .venv/bin/python
 TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks containers tools tests)
+
+PROCESSES ?= 2
 
 .PHONY: help setup venv demo test bench soak lint format lock clean
 
@@ -29,9 +31,9 @@ venv: ## Prepare the Python environment only.
 demo: setup ## Fail a practice site back, with everything on this machine (DEMO=..., KEEP=1).
 	@$(VENV) -m demo
 
-# One process: the tests share one Temporal server, and splitting them over two cores gains nothing.
+# Two processes: most tests wait, for heartbeats and for processes that start. PROCESSES=0 runs all in one.
 test: setup ## Run the tests (ARGS='...' for pytest).
-	@$(VENV) -m pytest $(ARGS)
+	@$(VENV) -m pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
 
 # Variables given to make reach the tests as environment variables; -s shows seeds as they come.
 soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).
