@@ -23,12 +23,14 @@ TOGETHER = ("faults",)
 """Folders whose tests share what they saw: one process runs all of them."""
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Processes share the tests file by file: servers and sites are made once for each process."""
+    """Processes share the tests one by one, but for these folders. First: what shares them out
+    looks at the marks in a hook of the same name."""
     for item in items:
-        place = item.path.relative_to(Path(__file__).parent)
-        group = place.parts[0] if place.parts[0] in TOGETHER else str(place)
-        item.add_marker(pytest.mark.xdist_group(group))
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(folder))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
