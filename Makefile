@@ -33,7 +33,7 @@ demo: setup ## Fail a practice site back, with everything on this machine (DEMO=
 
 # Two processes: most tests wait, for heartbeats and for processes that start. PROCESSES=0 runs all in one.
 test: setup ## Run the tests (ARGS='...' for pytest).
-	@$(VENV) -m pytest -n $(PROCESSES) --dist loadgroup $(ARGS)
+	@$(VENV) -m pytest -n $(PROCESSES) $(ARGS)
 
 # Variables given to make reach the tests as environment variables; -s shows seeds as they come.
 soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from starter.plugin import SEARCH_ATTRIBUTES, failback_plugin
 from tools import paths
@@ -19,18 +20,20 @@ FAST_TIMERS = ["--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10
 SKIPPING = ["--dynamic-config-value", "frontend.WorkflowTimeSkippingEnabled=true"]
 
 
-TOGETHER = ("faults",)
-"""Folders whose tests share what they saw: one process runs all of them."""
+TOGETHER = "tests/faults/"
+"""Tests that share what they saw: their document is compared with it."""
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Processes share the tests one by one, but for these folders. First: what shares them out
-    looks at the marks in a hook of the same name."""
-    for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in TOGETHER:
-            item.add_marker(pytest.mark.xdist_group(folder))
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]
+    """Processes take tests one by one, but the whole of TOGETHER is one piece."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return TOGETHER if nodeid.startswith(TOGETHER) else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    """For every run with several processes."""
+    return Sharing(config, log)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

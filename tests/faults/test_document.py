@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from tests.faults.matrix import Matrix, documented
 
 
 def test_the_document_says_what_was_seen(pytestconfig: pytest.Config, matrix: Matrix) -> None:
-    # By groups the whole folder is in this process; in any other way only a part of it is.
-    if "PYTEST_XDIST_WORKER" in os.environ and not pytestconfig.getoption("loadgroup", False):
-        pytest.skip("the faults are spread over several processes")
     said = documented()
 
     assert {name: row.document for name, row in matrix.rows.items()} == {
