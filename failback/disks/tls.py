@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from failback.errors import CertificateUntrusted, DiskError, DiskUnavailable, SettingsInvalid
+from failback.handshake import secured
 
 CA_FILE, CERTIFICATE_FILE, KEY_FILE = "ca.pem", "certificate.pem", "key.pem"
 
@@ -105,9 +106,8 @@ class TlsClient:
         Raises CertificateUntrusted, DiskUnavailable."""
         sock.settimeout(timeout_s)
         try:
-            return self.context.wrap_socket(sock, server_hostname=self.server_name)
+            return secured(self.context, sock, server_hostname=self.server_name)
         except OSError as error:
-            sock.close()
             raise refused(name, error, self.server_name) from error
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from failback.handshake import SecureConnection
 from failback.hooks.command import BEAT_S, Called
 from failback.hooks.output import Tail, cleaned
 
@@ -61,7 +62,7 @@ class _Exchange:
             )
             if request.insecure:
                 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            connection: http.client.HTTPConnection = SecureConnection(
                 host, port, timeout=self._timeout_s, context=context
             )
         else:

@@ -30,6 +30,7 @@ from failback.errors import (
     SettingsInvalid,
     Stopped,
 )
+from failback.handshake import secured
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +125,11 @@ class MoverService:
         sock.settimeout(self._handshake_s)
         with contextlib.ExitStack() as stack:
             stack.callback(sock.close)
-            secured = self._context.wrap_socket(sock, server_side=True)
-            link = Link(secured, peer)
+            private = secured(self._context, sock, server_side=True)
+            link = Link(private, peer)
             stack.callback(link.close, 1.0)
             try:
-                self._demand_listed(secured)
+                self._demand_listed(private)
                 frame = link.wait(deadline)
                 if frame.kind is not Kind.HELLO:
                     raise wire.broken(peer, "did not introduce itself")

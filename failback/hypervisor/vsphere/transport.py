@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 from failback.errors import SettingsInvalid
+from failback.handshake import SecureConnection
 from failback.hypervisor.connection import SiteConnection
 from failback.hypervisor.vsphere.api import VERSION_IDS, VERSIONS, SoapStubAdapter
 from failback.hypervisor.vsphere.unreachable import NotASite, ThumbprintMismatch
@@ -52,7 +53,7 @@ class _Plain(http.client.HTTPConnection):
         _tune(self.sock, self.site)
 
 
-class _Secure(http.client.HTTPSConnection):
+class _Secure(SecureConnection):
     """HTTPS; a pinned certificate is compared before the first byte is sent."""
 
     def __init__(self, site: SiteConnection, context: ssl.SSLContext, host: str, port: int) -> None:
@@ -64,7 +65,6 @@ class _Secure(http.client.HTTPSConnection):
             super().connect()
             self._check_pin()
         except BaseException:
-            # A failed handshake leaves the plain socket open.
             self.close()
             raise
         _tune(self.sock, self.site)
