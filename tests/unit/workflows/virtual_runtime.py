@@ -108,12 +108,14 @@ class World:
         return await self.runtime.drive(self.life.live())
 
 
-def world(carried: Carried | None = None, **request: Any) -> World:
+def world(
+    carried: Carried | None = None, kind: type[VirtualRuntime] = VirtualRuntime, **request: Any
+) -> World:
     """A run that has not begun, or one that is taken up."""
     start = StartRequest.model_validate({"replica": "web01", **request})
     ref = ops.RunRef(run_id="run-1", replica="web01")
     run = Run(Facts(run=ref, request=start)) if carried is None else Run.take_up(carried)
-    runtime = VirtualRuntime(run)
+    runtime = kind(run)
     began: list[bool] = []
     cleaned: list[bool] = []
 
