@@ -11,10 +11,12 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from importlib.metadata import version
 from pathlib import Path
 
 from temporalio.client import Client
-from temporalio.worker import Worker
+from temporalio.common import VersioningBehavior, WorkerDeploymentVersion
+from temporalio.worker import Worker, WorkerDeploymentConfig
 
 from activities.registry import Activities, build
 from failback import logging as logs
@@ -45,6 +47,24 @@ HEARTBEAT_THROTTLE = timedelta(seconds=1)
 the ledger, so this is about what people see."""
 
 
+def deployment(settings: Settings) -> WorkerDeploymentConfig | None:
+    """Which version of which deployment these workers are; None without worker versioning.
+
+    Runs move to the deployment's current version at their next step: they wait for weeks, and
+    replay is what makes them safe in newer code, so none is pinned to the version it began with.
+    """
+    temporal = settings.temporal
+    if not temporal.deployment:
+        return None
+    return WorkerDeploymentConfig(
+        version=WorkerDeploymentVersion(
+            deployment_name=temporal.deployment, build_id=temporal.build_id or version("failback")
+        ),
+        use_worker_versioning=True,
+        default_versioning_behavior=VersioningBehavior.AUTO_UPGRADE,
+    )
+
+
 def control_worker(client: Client, settings: Settings, activities: Activities) -> Worker:
     """Workflows, and the activities that talk to sites and the catalog."""
     return Worker(
@@ -58,6 +78,7 @@ def control_worker(client: Client, settings: Settings, activities: Activities) -
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown_s),
+        deployment_config=deployment(settings),
     )
 
 
@@ -73,6 +94,7 @@ def mover_worker(client: Client, settings: Settings, activities: Activities, sit
         max_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         default_heartbeat_throttle_interval=HEARTBEAT_THROTTLE,
         graceful_shutdown_timeout=timedelta(seconds=settings.worker.graceful_shutdown_s),
+        deployment_config=deployment(settings),
     )
 
 

@@ -95,6 +95,14 @@ class TemporalSettings(Section):
     """What Temporal's own configuration does not say."""
 
     task_queue: str = Field("failback", min_length=1, max_length=200)
+    deployment: str = Field("", pattern=r"^[A-Za-z0-9_-]{0,100}$")
+    build_id: str = Field("", pattern=r"^[A-Za-z0-9_+.-]{0,100}$")
+
+    @model_validator(mode="after")
+    def _together(self) -> Self:
+        if self.build_id and not self.deployment:
+            raise ValueError("has a build_id but no deployment that it is a version of")
+        return self
 
 
 class TransferSettings(Section):

@@ -86,14 +86,14 @@ async def wait_for_cancel() -> None:
 
 @contextlib.asynccontextmanager
 async def working(
-    client: Client, on: str = "", **script: Script
+    client: Client, on: str = "", workflow: type = FailbackWorkflow, **script: Script
 ) -> AsyncIterator[tuple[Site, str]]:
     """Workers for control and movers, on a queue of their own unless `on` names one."""
     queue, site = on or f"failback-{uuid.uuid4().hex[:8]}", Site(script)
     control = Worker(
         client,
         task_queue=queue,
-        workflows=[FailbackWorkflow, CleanupWorkflow, PreviewWorkflow, ReconcileWorkflow],
+        workflows=[workflow, CleanupWorkflow, PreviewWorkflow, ReconcileWorkflow],
         activities=site.activities(),
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),
     )
