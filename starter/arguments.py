@@ -45,6 +45,14 @@ def parser() -> argparse.ArgumentParser:
     _add_looks(commands, common)
     add_requests(commands, common)
     add_reconcile(commands, common)
+    searched = commands.add_parser(
+        "search-attributes",
+        parents=[common],
+        help="register the search attributes in the Temporal namespace",
+        description="Register what is missing of the search attributes by which runs are found. "
+        "Workers do it too when they start; this is for a namespace where they may not.",
+    )
+    searched.set_defaults(command="starter.namespace:register")
     version = commands.add_parser("version", parents=[common], help="print the version")
     version.set_defaults(command="starter.about:version")
     return top

@@ -29,7 +29,8 @@ CONNECT_TIMEOUT_S = 10.0
 PHASE = SearchAttributeKey.for_keyword("FailbackPhase")
 REPLICA = SearchAttributeKey.for_keyword("FailbackReplica")
 DESTINATION = SearchAttributeKey.for_keyword("FailbackDestination")
-SEARCH_ATTRIBUTES = (PHASE, REPLICA, DESTINATION)
+PLAN = SearchAttributeKey.for_keyword("FailbackPlan")
+SEARCH_ATTRIBUTES = (PHASE, REPLICA, DESTINATION, PLAN)
 
 PASSTHROUGH = ("failback.contracts", "annotated_types", "pydantic", "pydantic_core")
 """Imported once and not anew for every run: frozen models without state. Whatever else a workflow
@@ -143,6 +144,7 @@ async def ensure_search_attributes(client: Client) -> tuple[str, ...]:
         raise TemporalRefused(
             f"The search attributes {', '.join(names)} could not be registered in namespace "
             f"{client.namespace}: {error.message}.",
-            f"Let an administrator run: temporal operator search-attribute create {options}",
+            "Let an administrator of the namespace run `failback search-attributes` or "
+            f"`temporal operator search-attribute create {options}`.",
         ) from error
     return missing

@@ -32,11 +32,11 @@ async def open_client(shell: Shell, settings: str | None) -> FailbackClient:
     if shell.open_client is not None:
         return await shell.open_client(shell, settings)
     queue = task_queue(settings, shell.environ)
-    client = await connect(shell.environ, runtime=_quiet())
+    client = await connect(shell.environ, runtime=quiet())
     return FailbackClient(client, task_queue=queue)
 
 
-def _quiet() -> Runtime:
+def quiet() -> Runtime:
     """The core logs every retry of a call on standard error, in the middle of what people read; a
     command says itself when the server does not answer."""
     errors = TelemetryFilter(core_level="ERROR", other_level="ERROR")

@@ -116,7 +116,10 @@ class FailbackWorkflow:
         workflow.set_current_details(show.markdown(status))
         if self.shown is not self.run_state.phase:
             self.shown = self.run_state.phase
-            workflow.upsert_search_attributes(show.search_attributes(status))
+            plan = self.run_state.facts.plan
+            workflow.upsert_search_attributes(
+                show.search_attributes(status, plan.plan_hash if plan is not None else "")
+            )
 
     @workflow.query(
         name="status", description="Phase, steps with evidence, disks, requests, errors"

@@ -15,14 +15,16 @@ from workflows.engine import Run
 PHASE = SearchAttributeKey.for_keyword("FailbackPhase")
 REPLICA = SearchAttributeKey.for_keyword("FailbackReplica")
 DESTINATION = SearchAttributeKey.for_keyword("FailbackDestination")
+PLAN = SearchAttributeKey.for_keyword("FailbackPlan")
 
 
-def search_attributes(status: Status) -> list[SearchAttributeUpdate[str]]:
+def search_attributes(status: Status, plan_hash: str) -> list[SearchAttributeUpdate[str]]:
     """Keywords by which runs are found; written on phase changes only, each write is an event."""
     return [
         PHASE.value_set(status.phase.value),
         REPLICA.value_set(status.replica),
         DESTINATION.value_set(status.destination.value),
+        *([PLAN.value_set(plan_hash)] if plan_hash else []),
     ]
 
 
