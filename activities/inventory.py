@@ -25,12 +25,14 @@ from failback.errors import (
     CatalogUnavailable,
     ClaimHeld,
     FailbackError,
+    ReplicaGrown,
     ReplicaUnknown,
     SiteBusy,
     SiteUnreachable,
     VmChanged,
 )
 from failback.hypervisor.ports import Sites
+from failback.preflight.drift import drifts
 from failback.preflight.findings import of_error
 
 log = logging.getLogger(__name__)
@@ -91,16 +93,16 @@ class InventoryActivities:
         """
         plan = argument.plan
         replica = self.sites.site(plan.replica.site).read([plan.replica])[0]
-        sizes = {disk.address: disk.capacity_bytes for disk in replica.disks}
-        for pair in plan.pairs:
-            attempt.beat()
-            if sizes.get(pair.address) != pair.capacity_bytes:
-                raise VmChanged(
-                    f"REPLICA_DRIFTED: disk {pair.address} of {plan.replica} had "
-                    f"{pair.capacity_bytes} bytes when the run began and has "
-                    f"{sizes.get(pair.address, 'none')} now.",
-                    "Send undo and start again.",
+        attempt.beat()
+        if found := drifts(plan, replica, argument.leave_behind):
+            told = f"REPLICA_DRIFTED: {plan.replica}: {'; '.join(one.what for one in found)}."
+            if all(one.grown for one in found):
+                raise ReplicaGrown(
+                    told,
+                    "Send retry with rebase_target: the target is reverted, grown and protected "
+                    "anew, and everything is compared again; undo cannot shrink it. Or send undo.",
                 )
+            raise VmChanged(told, "Send undo and start again.")
         require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
         return Done(evidence="both VMs are as planned")
 

@@ -23,6 +23,7 @@ from activities.inventory import InventoryActivities
 from activities.limits import LimitActivities
 from activities.power import PowerActivities
 from activities.preview import PreviewActivities
+from activities.rebase import RebaseActivities
 from activities.reconcile import ReconcileActivities
 from activities.room import Reserve
 from activities.snapshots import SnapshotActivities
@@ -143,6 +144,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
     hooks = HookActivities(rooms.calls, catalog)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    rebase = RebaseActivities(rooms.sites, catalog, rooms.disks)
     reconcile = ReconcileActivities(rooms.sites, catalog)
     creation = CreationActivities(rooms.sites)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
@@ -164,6 +166,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.REPLACE_SOURCE, records.replace_source, catalog),
         bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
         bind(op.CARRY_OVER, CarryActivities(rooms.sites).carry_over, catalog),
+        bind(op.REBASE_TARGET, rebase.rebase_target, catalog),
         bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
         bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),
         bind(op.SETTLE, snapshots.settle, catalog),

@@ -23,7 +23,7 @@ from failback.contracts.operations import (
     StepCall,
 )
 from failback.contracts.vm import Snapshot, VmView
-from failback.contracts.words import PowerState, ReplicaContent
+from failback.contracts.words import PowerState, ReplicaContent, StepName
 from failback.errors import (
     ReplicaUsed,
     SiteError,
@@ -61,7 +61,7 @@ class SnapshotActivities:
         site = self.sites.site(argument.target.site)
         target = argument.target
         view = site.read([target])[0]
-        _require_off(view)
+        require_off(view)
         run_id = argument.run.run_id
         site.set_attribute(target, STATE_ATTRIBUTE, f"incomplete {run_id}", attempt.beat)
         # Our writes would not show up in its tracking, so that the next backup would miss them.
@@ -73,7 +73,10 @@ class SnapshotActivities:
         snapshot = None
         if argument.snapshot:
             snapshot = site.create_snapshot(
-                target, snapshot_name(run_id, TARGET_PURPOSE), _mark(argument), attempt.beat
+                target,
+                snapshot_name(run_id, TARGET_PURPOSE),
+                description_of(argument),
+                attempt.beat,
             )
         # Read again: the snapshot moved the disks to new files, and only those may be written.
         view = site.read([target])[0]
@@ -95,13 +98,13 @@ class SnapshotActivities:
         replica = argument.replica
         view = site.read([replica])[0]
         if argument.purpose == PROTECTIVE_PURPOSE:
-            _require_off(view)
+            require_off(view)
         tracking = view.tracking_enabled
         if argument.enable_tracking and not tracking and view.tracking_supported:
             site.set_change_tracking(replica, True, attempt.beat)
             tracking = True
         name = snapshot_name(argument.run.run_id, argument.purpose)
-        moref = site.create_snapshot(replica, name, _mark(argument), attempt.beat)
+        moref = site.create_snapshot(replica, name, description_of(argument), attempt.beat)
         return SnapshotReplicaResult(
             snapshot=moref,
             tracking=tracking,
@@ -150,7 +153,7 @@ class SnapshotActivities:
         replica, run_id = argument.replica, argument.run.run_id
         name = snapshot_name(run_id, PROTECTIVE_PURPOSE)
         view = site.read([replica])[0]
-        found = _the_one(view, name)
+        found = the_one(view, name)
         if not found:
             return Done(evidence="no protective snapshot: nothing to revert")
         if argument.content != ReplicaContent.KEEP.value:
@@ -186,7 +189,7 @@ class SnapshotActivities:
         target, run_id = argument.target, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
         view = site.read([target])[0]
-        found = _the_one(view, name)
+        found = the_one(view, name)
         evidence = "nothing was written: no target protective snapshot was made"
         if found:
             if view.power is not PowerState.OFF:
@@ -199,6 +202,10 @@ class SnapshotActivities:
             evidence = f"reverted to {found.moref}, which is removed"
         elif argument.snapshot is not None:
             reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
+            # A growth that was cut off has reverted to it and removed it.
+            reverted = reverted or self.catalog.has_step(
+                run_id, StepName.REBASE_TARGET.value, argument.snapshot
+            )
             if not reverted and not argument.accept_not_restored:
                 raise TargetNotRestorable(
                     f"The target protective snapshot {argument.snapshot} of {target} is gone, so "
@@ -236,7 +243,7 @@ class SnapshotActivities:
         running = site.read([target])[0].power is PowerState.ON
         if argument.tracking_was and running and not self.catalog.has_step(*done):
             # On a running VM tracking begins only with the next stun: a snapshot gives it one.
-            site.create_snapshot(target, stun, _mark(argument), attempt.beat)
+            site.create_snapshot(target, stun, description_of(argument), attempt.beat)
             site.remove_snapshot(target, stun, run_id, attempt.beat)
             self.catalog.step_intent(*done, mark=stun, at=now())
         # An attempt that died in between left it, and the VM may be off by now.
@@ -247,12 +254,12 @@ class SnapshotActivities:
         return Done(evidence=f"target protective snapshot {'removed' if removed else 'was gone'}")
 
 
-def _mark(argument: StepCall) -> str:
+def description_of(argument: StepCall) -> str:
     """Description of a snapshot of ours: the run id in it is what later removal insists on."""
     return f"failback of replica {argument.run.replica}, run {argument.run.run_id}"
 
 
-def _the_one(view: VmView, name: str) -> Snapshot | None:
+def the_one(view: VmView, name: str) -> Snapshot | None:
     """The snapshot of exactly this name: vSphere lets names repeat, and then nothing is touched."""
     found = view.snapshot_named(name)
     if len(found) > 1:
@@ -263,7 +270,7 @@ def _the_one(view: VmView, name: str) -> Snapshot | None:
     return found[0] if found else None
 
 
-def _require_off(view: VmView) -> None:
+def require_off(view: VmView) -> None:
     if view.power is not PowerState.OFF:
         raise VmChanged(
             f"{view.identity} is {view.power} although it was powered off for this run.",

@@ -14,6 +14,7 @@ FailbackError
  |   `- PlacementInvalid       a placement names what the site does not have
  |- VmError
  |   |- VmNotFound, VmAmbiguous, VmChanged
+ |   |   `- ReplicaGrown       disks of the replica have grown since the plan
  |   |- NameTaken              another VM bears the wanted name
  |   |- SnapshotMissing, SnapshotAmbiguous
  |   |- TrackingUnusable       changed areas cannot be read or trusted
@@ -155,6 +156,10 @@ class NameTaken(VmError):
 
 class VmChanged(VmError):
     """The VM is not what the plan says: identity, disks, sizes or modes differ."""
+
+
+class ReplicaGrown(VmChanged):
+    """Disks of the replica are larger than when the run began, and nothing else has changed."""
 
 
 class SnapshotMissing(VmError):

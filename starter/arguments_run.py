@@ -173,6 +173,13 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
             command.add_argument("of", metavar="REQUEST_ID", help="the request, as status shows it")
         if name in ("undo", "retry"):
             _add_attest(command)
+        if name == "retry":
+            command.add_argument(
+                "--rebase-target",
+                action="store_true",
+                help="a disk of the replica has grown: grow the target's too and compare "
+                "everything again; undo cannot shrink it",
+            )
         _who(command)
         command.set_defaults(command="starter.commands:ask")
 

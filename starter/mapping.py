@@ -79,6 +79,7 @@ OPTIONS = (
     "power_on_replica",
     "replica_content",
     "attest_off",
+    "rebase_target",
     "accept_target_not_restored",
     "ignore_budget",
     "of",

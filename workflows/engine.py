@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from workflows import operations as op
 from workflows.carried import Carried, Pending
 from workflows.facts import Facts
 from workflows.state import may_ask_operator
-from workflows.steps import Step, head, undo_list
+from workflows.steps import REBASE, Step, head, undo_list
 
 KEPT_HOOKS = 20
 
@@ -101,6 +101,7 @@ class Run:
     pending: list[Pending] = field(default_factory=list)
     """Requests that wait for a second person."""
     hooks: list[HookStatus] = field(default_factory=list)
+    rebase_asked: bool = False
     switch_asked: bool = False
     ignore_budget: bool = False
     gate: GateStatus | None = None
@@ -208,6 +209,7 @@ class Engine:
                     self.run.undo_asked = True
                     raise UndoAsked from error
                 await self._ask_operator(step, error)
+                await self._rebase(step.phase)
                 continue
             self.run.facts = step.learn(self.run.facts, results)
             self._record(step, finished=True, evidence=evidence_of(results))
@@ -215,6 +217,12 @@ class Engine:
             if self._leaving():
                 raise UndoAsked
             return
+
+    async def _rebase(self, phase: Phase) -> None:
+        """Let the target follow a replica that has grown, if the answer was that."""
+        if self.run.rebase_asked:
+            self.run.rebase_asked = False
+            await self.forward([replace(one, phase=phase) for one in REBASE])
 
     def enter(self, phase: Phase) -> None:
         """Change the phase and show it."""

@@ -24,7 +24,7 @@ from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import Cycle
 from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
-from failback.contracts.words import PowerState
+from failback.contracts.words import Destination, PowerState
 
 
 class ChangeBase(Contract):
@@ -47,6 +47,8 @@ class Facts(Contract):
     frozen: SnapshotReplicaResult | None = None
     """The read snapshot of pass 1."""
     base: tuple[ChangeBase, ...] = Field(default=(), max_length=64)
+    rebased: bool = False
+    """The target was reverted and grown: a whole cycle must come before the switch."""
     replica_off: PowerOffResult | None = None
     protective: SnapshotReplicaResult | None = None
     """The failback protective snapshot."""
@@ -89,6 +91,11 @@ class Facts(Contract):
     def targets(self) -> tuple[VmIdentity, ...]:
         """The target VM, once there is one."""
         return (self.known.target,) if self.known.target_exists else ()
+
+    @property
+    def snapshots_target(self) -> bool:
+        """Whether the target has a protective snapshot; one that the run makes needs none."""
+        return self.request.protect_target and self.request.destination is not Destination.NEW
 
     @property
     def switching(self) -> SwitchPolicy:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from failback.contracts.policies import SwitchPolicy
@@ -37,7 +38,7 @@ class Gate:
             if self.runtime.history_is_long():
                 raise GoOnLater
             if self._look() and self._cycle_due(self.runtime.now()):
-                await self._cycle()
+                await self.cycle()
         self.run.gate = None
 
     def _look(self) -> str:
@@ -100,9 +101,9 @@ class Gate:
         latest = self._in_window(latest)
         return min(regular, latest) if latest > newest.ended_at else regular
 
-    async def _cycle(self) -> None:
-        """One re-sync. Its number is set before its first step: from then on its read snapshot may
-        exist, and undo looks for that one."""
+    async def cycle(self) -> None:
+        """One re-sync, in the phase the run is in. Its number is set before its first step: from
+        then on its read snapshot may exist, and undo looks for that one."""
         facts = self.run.facts
         number = facts.cycle + 1
         kept = (1, facts.cycle)
@@ -115,7 +116,7 @@ class Gate:
                 "transfers": facts.transfers[: len(facts.known.pairs)],
             }
         )
-        await self.engine.forward(RESYNC)
+        await self.engine.forward([replace(step, phase=self.run.phase) for step in RESYNC])
         note_cycle(self.run, StepName.RESYNC_FREEZE, StepName.RESYNC_TRANSPORT)
 
 

@@ -89,10 +89,15 @@ class Life:
                 raise UndoAsked
 
     async def _from_gate(self) -> Outcome:
-        await Gate(self.engine).hold()
+        gate = Gate(self.engine)
         check, *switch = after_gate(self.run.facts.request.destination)
-        # The last look at both VMs belongs to the gate when there was one.
-        await self.engine.forward((replace(check, phase=self.run.phase),))
+        while True:
+            await gate.hold()
+            # The last look at both VMs belongs to the gate when there was one.
+            await self.engine.forward((replace(check, phase=self.run.phase),))
+            if not self.run.facts.rebased:
+                break
+            await gate.cycle()
         await beside(self.engine.forward(switch), self._watch_budget)
         return await self._from_decision()
 

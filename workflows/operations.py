@@ -60,6 +60,7 @@ TRANSPORT_CHANGES = Operation(
     "transport_changes", ops.TransportChanges, ops.TransportResult, Preset.TRANSFER
 )
 VERIFY = Operation("verify", ops.Verify, ops.VerifyResult, Preset.TRANSFER)
+REBASE_TARGET = Operation("rebase_target", ops.RebaseTarget, ops.RebaseTargetResult, Preset.CONTROL)
 CHECK_DRIFT = Operation("check_drift", ops.CheckDrift, ops.Done, Preset.CONTROL)
 SET_REPLICA_STATE = Operation("set_replica_state", ops.SetReplicaState, ops.Done, Preset.CONTROL)
 POWER_ON = Operation("power_on", ops.PowerOn, ops.PowerOnResult, Preset.CONTROL)

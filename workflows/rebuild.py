@@ -21,6 +21,7 @@ from workflows.facts import Facts
 from workflows.steps import (
     PREFLIGHT,
     READY_TO_SWITCH,
+    REBASE,
     RESYNC,
     Step,
     after_gate,
@@ -55,7 +56,13 @@ def rebuild(remains: Remains) -> tuple[Facts, tuple[StepStatus, ...]]:
         return facts, tuple(known)
     known[0] = known[0].model_copy(update={"finished_at": remains.started_at})
     destination = request.destination
-    for step in (*before_gate(destination), READY_TO_SWITCH, *RESYNC, *after_gate(destination)):
+    for step in (
+        *before_gate(destination),
+        READY_TO_SWITCH,
+        *REBASE,
+        *RESYNC,
+        *after_gate(destination),
+    ):
         rows = [row for row in remains.steps if row.step == step.name.value]
         if not rows or any(row.name is step.name for row in known):
             continue

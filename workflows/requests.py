@@ -81,6 +81,8 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
         return f"{kind} is not possible: an undo was accepted already."
     if run.commit_asked and kind is RequestKind.UNDO:
         return "undo is not possible: a commit was accepted already."
+    if kind is RequestKind.RETRY and request.rebase_target and not _grown(run):
+        return "rebase_target is possible only where a disk of the VM replica has grown."
     try:
         if kind is RequestKind.RESCHEDULE:
             return _bad_schedule(run, request, now)
@@ -89,6 +91,10 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
     except ValidationError as error:
         return f"{kind} does not fit what holds now: {error.errors()[0]['msg']}."
     return None
+
+
+def _grown(run: Run) -> bool:
+    return run.operator is not None and run.operator.code == "ReplicaGrown"
 
 
 def _merged(base: C, change: C) -> C:
@@ -142,6 +148,7 @@ def _apply(run: Run, kind: RequestKind, request: Request) -> None:
         case RequestKind.RESUME:
             run.paused = False
         case RequestKind.RETRY:
+            run.rebase_asked = request.rebase_target
             run.retries += 1
         case RequestKind.SWITCH_OVER:
             run.switch_asked = True

@@ -134,7 +134,9 @@ def _learn_cycle(facts: Facts, results: tuple[ops.TransportResult, ...]) -> Fact
         ChangeBase(address=str(pair.address), change_id=frozen[pair.replica_key].change_id)
         for pair in facts.known.pairs
     )
-    return facts.model_copy(update={"transfers": facts.transfers + results, "base": base})
+    return facts.model_copy(
+        update={"transfers": facts.transfers + results, "base": base, "rebased": False}
+    )
 
 
 def _carry_over(
@@ -374,7 +376,14 @@ CHECK_DRIFT = Step(
     "Check that both VMs are still what was planned",
     Phase.SYNCING,
     op.CHECK_DRIFT,
-    lambda f, s: (ops.CheckDrift(**head(f, s), plan=f.known, guard=f.guard()),),
+    lambda f, s: (
+        ops.CheckDrift(
+            **head(f, s),
+            plan=f.known,
+            guard=f.guard(),
+            leave_behind=f.request.leave_behind,
+        ),
+    ),
 )
 
 # --- the gate: while the switch is not due, further cycles keep the difference small --------------
@@ -472,6 +481,54 @@ CARRY_OVER = Step(
     undo=UNDO_CARRY_OVER,
     optional=True,
 )
+
+# --- the replica's disks have grown, and a person wants the target to follow ----------------------
+
+REBASE_TARGET = Step(
+    StepName.REBASE_TARGET,
+    "Revert the target VM, grow its disks and protect it anew",
+    Phase.SYNCING,
+    op.REBASE_TARGET,
+    lambda f, s: (
+        ops.RebaseTarget(
+            **head(f, s),
+            plan=f.known,
+            was=f.protected.snapshot if f.protected else None,
+            written_disks=f.target_openings(),
+            snapshot=f.snapshots_target,
+            leave_behind=f.request.leave_behind,
+        ),
+    ),
+    lambda f, r: f.model_copy(
+        update={
+            "plan": r[0].plan,
+            "protected": r[0].protected,
+            "planned_on": None,
+            "base": (),
+            "rebased": True,
+        }
+    ),
+)
+
+REBASE: tuple[Step, ...] = (
+    replace(
+        UNDO_CARRY_OVER,
+        name=StepName.REBASE_CARRY_BACK,
+        title="Take from the target VM what was carried over, before it is reverted",
+        phase=Phase.SYNCING,
+        optional=True,
+    ),
+    REBASE_TARGET,
+    replace(
+        CARRY_OVER,
+        name=StepName.REBASE_CARRY_OVER,
+        title="Carry over again what was added to the VM replica",
+        phase=Phase.SYNCING,
+        undo=None,
+        optional=True,
+    ),
+)
+"""Walked in the phase the run is in; undo finds its work through the steps before."""
 
 POWER_OFF_REPLICA = Step(
     StepName.POWER_OFF_REPLICA,

@@ -259,6 +259,27 @@ class CheckDrift(StepCall):
 
     plan: RunPlan
     guard: TargetGuard
+    leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
+
+
+class RebaseTarget(StepCall):
+    """The replica's disks have grown: revert the target, grow it, protect it anew."""
+
+    plan: RunPlan
+    was: Name | None = None
+    """moref of the target protective snapshot until now."""
+    written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
+    """What movers may still have open."""
+    snapshot: bool = True
+    leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
+
+
+class RebaseTargetResult(Contract):
+    """What the run follows from here on."""
+
+    plan: RunPlan
+    protected: ProtectTargetResult
+    evidence: Text = ""
 
 
 class SetReplicaState(StepCall):

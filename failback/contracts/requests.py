@@ -29,6 +29,9 @@ class Request(Contract):
     """undo, retry: VMs that the sender declares to be off while their site cannot be asked."""
     accept_target_not_restored: bool = False
     """undo: go on although the target cannot get its old content back."""
+    rebase_target: bool = False
+    """retry: the replica's disks have grown; grow the target's too, and compare everything again.
+    Undo cannot shrink them."""
     ignore_budget: bool = False
     """switch_over: switch although the predicted downtime is over the budget."""
     switch: SwitchPolicy | None = None

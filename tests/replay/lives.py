@@ -84,6 +84,7 @@ GIVE_UP: React = {
     # Where the way back is closed (the commit has begun), the retry goes on forward.
     Phase.NEEDS_OPERATOR: (MINUTE, [(RequestKind.UNDO, {}), (RequestKind.RETRY, {})])
 }
+FOLLOW: React = {Phase.NEEDS_OPERATOR: (MINUTE, [(RequestKind.RETRY, {"rebase_target": True})])}
 TWO: React = {
     Phase.AWAITING_DECISION: (
         MINUTE,
@@ -108,6 +109,15 @@ def carrying(argument: Any, number: int) -> PreflightResult:
     """A plan that carries hardware over."""
     carry = Carry(cpus=4, memory_mb=8, cpus_before=2, memory_mb_before=8)
     return PreflightResult(plan=PLAN.model_copy(update={"carry": carry}))
+
+
+def growing(at: int) -> Callable[[Any, int], OperationError | None]:
+    """A replica whose disk has grown by the look of that number."""
+
+    def look(argument: Any, number: int) -> OperationError | None:
+        return OperationError("ReplicaGrown", "It has grown.") if number == at else None
+
+    return look
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,10 @@ NAMED: dict[str, Life] = {
     "carry-over-commit": Life({"carry_over": ["cpu"]}, COMMIT, script={"preflight": carrying}),
     "carry-over-undo": Life({"carry_over": ["cpu"]}, UNDO, script={"preflight": carrying}),
     "long-history": Life(MANUAL, {**SWITCH, **COMMIT}, long=True),
+    "rebase": Life(react={**COMMIT, **FOLLOW}, script={"check_drift": growing(0)}),
+    "rebase-in-the-gate": Life(
+        MANUAL, {**SWITCH, **COMMIT, **FOLLOW}, script={"check_drift": growing(1)}
+    ),
     "refused": Life(script={"preflight": lambda argument, number: PreflightResult()}),
 }
 

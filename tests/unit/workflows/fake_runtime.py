@@ -84,6 +84,13 @@ def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
             return ops.ProtectTargetResult(
                 snapshot="snapshot-1", power_mark="p1", disks=disks("production", "-000001")
             )
+        case "rebase_target":
+            return ops.RebaseTargetResult(
+                plan=argument.plan,
+                protected=ops.ProtectTargetResult(
+                    snapshot="snapshot-2", power_mark="p1", disks=disks("production", "-000002")
+                ),
+            )
         case "carry_over":
             return ops.CarryOverResult(evidence="carried")
         case "snapshot_replica":
