@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
-from activities.snapshots import TARGET_PURPOSE, description_of, require_off, the_one
+from activities.snapshots import REVERTED, TARGET_PURPOSE, description_of, require_off, the_one
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import ProtectTargetResult, RebaseTarget, RebaseTargetResult
 from failback.contracts.plan import RunPlan
@@ -76,7 +76,7 @@ class RebaseActivities:
 
     def _revert(self, site: Site, view: VmView, argument: RebaseTarget, attempt: Attempt) -> None:
         """Give the target its old content and no snapshot of ours."""
-        target, run_id, step = view.identity, argument.run.run_id, argument.step.value
+        target, run_id = view.identity, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
         if others := [one.name for one in view.snapshots if one.name != name]:
             raise VmChanged(
@@ -86,9 +86,9 @@ class RebaseActivities:
         found = the_one(view, name)
         if found is not None:
             site.revert_to_snapshot(target, found.moref, run_id, attempt.beat)
-            self.catalog.step_intent(run_id, step, found.moref, mark=name, at=now())
+            self.catalog.step_intent(run_id, REVERTED, found.moref, mark=name, at=now())
             site.remove_snapshot(target, name, run_id, attempt.beat)
-        elif argument.was is not None and not self.catalog.has_step(run_id, step, argument.was):
+        elif argument.was is not None and not self.catalog.has_step(run_id, REVERTED, argument.was):
             raise TargetNotRestorable(
                 f"The target protective snapshot {argument.was} of {target} is gone, so its "
                 "content from before the run cannot be restored.",

@@ -40,6 +40,8 @@ MARK_ATTRIBUTE = "failback.job"
 """On a VM that a run made, for people."""
 TARGET_PURPOSE = "target"
 PROTECTIVE_PURPOSE = "protective"
+REVERTED = f"{StepName.REBASE_TARGET.value}/reverted"
+"""In the journal, with a snapshot: the target was reverted to it before it was removed to grow."""
 SETTLE_TIMEOUT = timedelta(minutes=20)
 """Above the guest timeout: a shutdown that was sent is waited for."""
 
@@ -203,9 +205,7 @@ class SnapshotActivities:
         elif argument.snapshot is not None:
             reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
             # A growth that was cut off has reverted to it and removed it.
-            reverted = reverted or self.catalog.has_step(
-                run_id, StepName.REBASE_TARGET.value, argument.snapshot
-            )
+            reverted = reverted or self.catalog.has_step(run_id, REVERTED, argument.snapshot)
             if not reverted and not argument.accept_not_restored:
                 raise TargetNotRestorable(
                     f"The target protective snapshot {argument.snapshot} of {target} is gone, so "
