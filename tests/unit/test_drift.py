@@ -15,7 +15,7 @@ from tests.unit.workflows.fake_runtime import MIB, PAIRS, PLAN, REPLICA
 
 def disk(unit: int, **more: Any) -> Disk:
     address = DiskAddress(controller="scsi", bus=0, unit=unit)
-    fields = {"file": "[ds] web01/x.vmdk", "capacity_bytes": MIB} | more
+    fields: dict[str, Any] = {"file": "[ds] web01/x.vmdk", "capacity_bytes": MIB} | more
     return Disk(key=2000 + unit, address=address, **fields)
 
 
@@ -43,7 +43,7 @@ def replica(*disks: Disk) -> VmView:
             ["disk scsi0:2 was added, so its data would be lost"],
             [False],
         ),
-        ((disk(0), disk(1, refusals=("independent",))), ["disk scsi0:1 is independent"], [False]),
+        ((disk(0), disk(1, refusals=("independent",))), ["disk scsi0:1 is an independent disk"], [False]),
     ],
     ids=["none", "gone", "grown", "shrunk", "added", "independent"],
 )
