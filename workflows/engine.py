@@ -24,6 +24,7 @@ from workflows.state import may_ask_operator
 from workflows.steps import REBASE, Step, head, undo_list
 
 KEPT_HOOKS = 20
+ASK_AGAIN = "Ask the sites again"
 
 
 class OperationError(Exception):
@@ -68,8 +69,14 @@ class Runtime(Protocol):
         """Run one operation to its end: OperationError, OperationStopped."""
         ...
 
-    async def wait(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
-        """Wait until the condition holds; False when the timeout came first."""
+    async def wait(
+        self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
+    ) -> bool:
+        """Wait until the condition holds; False when the timeout came first.
+
+        Args:
+            summary: what the timeout is for, as people see it in the Temporal UI.
+        """
         ...
 
     def now(self) -> datetime: ...
@@ -349,7 +356,7 @@ class Engine:
         while not answered():
             if not probing:
                 await runtime.wait(answered)
-            elif not await runtime.wait(answered, delay) and await self.reachable(step):
+            elif not await runtime.wait(answered, delay, ASK_AGAIN) and await self.reachable(step):
                 break
             # A site may be away for days: asking ever more rarely keeps the history short.
             delay = min(delay * 2, timedelta(minutes=15))

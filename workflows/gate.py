@@ -78,6 +78,7 @@ class Gate:
                     or (run.switch_asked, run.ignore_budget) != asked
                 ),
                 left,
+                "Next cycle" if times[0] == min(times) else "Scheduled switch",
             )
 
     def _cycle_due(self, now: datetime) -> bool:

@@ -32,6 +32,9 @@ from workflows.steps import (
     head,
 )
 
+BUDGET = "Downtime budget"
+LOOK_AGAIN = "Watch both VMs again"
+
 ENDING = frozenset({"SPLIT_BRAIN", "PROBE_FAILED"})
 """Alarms after which nothing is decided without a person."""
 
@@ -115,7 +118,7 @@ class Life:
     async def _watch_budget(self, over: Over) -> None:
         """Act when the downtime exceeds its budget before production is powered on."""
         budget = self.run.facts.switching.downtime_budget
-        if budget is not None and not await self.runtime.wait(over, budget):
+        if budget is not None and not await self.runtime.wait(over, budget, BUDGET):
             self._overrun(budget)
 
     def _overrun(self, budget: timedelta) -> None:
@@ -159,6 +162,7 @@ class Life:
             changed = await runtime.wait(
                 partial(self._woken, seen),
                 None if due is None else max(due - runtime.now(), timedelta(0)),
+                f"Decide by itself: {policy.mode}",
             )
             if not changed:
                 await self._by_itself(policy.mode)
@@ -242,7 +246,7 @@ class Life:
                     # Something else may happen meanwhile: look on at once.
                     continue
             runtime.publish()
-            await runtime.wait(ended, requests.ALARM_INTERVAL)
+            await runtime.wait(ended, requests.ALARM_INTERVAL, LOOK_AGAIN)
 
     def _watched_else(
         self, ended: Callable[[], bool], seen: tuple[FinalizePolicy, bool, str]

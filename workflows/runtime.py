@@ -70,9 +70,13 @@ class TemporalRuntime:
             raise OperationStopped
         return result
 
-    async def wait(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
+    async def wait(
+        self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
+    ) -> bool:
         try:
-            await workflow.wait_condition(condition, timeout=timeout)
+            await workflow.wait_condition(
+                condition, timeout=timeout, timeout_summary=summary or None
+            )
         except TimeoutError:
             return False
         return True

@@ -57,7 +57,9 @@ class Notebook(VirtualRuntime):
             self.commands.append(f"cancel {operation.name}")
             raise
 
-    async def wait(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
+    async def wait(
+        self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
+    ) -> bool:
         if timeout is None or condition():
             return await super().wait(condition, timeout)
         self.commands.append("timer")

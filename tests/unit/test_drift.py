@@ -43,7 +43,11 @@ def replica(*disks: Disk) -> VmView:
             ["disk scsi0:2 was added, so its data would be lost"],
             [False],
         ),
-        ((disk(0), disk(1, refusals=("independent",))), ["disk scsi0:1 is an independent disk"], [False]),
+        (
+            (disk(0), disk(1, refusals=("independent",))),
+            ["disk scsi0:1 is an independent disk"],
+            [False],
+        ),
     ],
     ids=["none", "gone", "grown", "shrunk", "added", "independent"],
 )

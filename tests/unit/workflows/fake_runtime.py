@@ -161,7 +161,9 @@ class FakeRuntime:
             raise OperationStopped
         return answer(operation, argument) if result is None else result
 
-    async def wait(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
+    async def wait(
+        self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
+    ) -> bool:
         self.waits.append(timeout)
         if self.on_wait is not None:
             self.on_wait()

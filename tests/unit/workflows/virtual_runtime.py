@@ -46,7 +46,9 @@ class VirtualRuntime(FakeRuntime):
             raise OperationStopped
         return await super().run(operation, argument, title, stop)
 
-    async def wait(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
+    async def wait(
+        self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
+    ) -> bool:
         deadline = None if timeout is None else self.clock + timeout
         if deadline is not None:
             self.deadlines.append(deadline)
