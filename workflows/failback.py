@@ -232,6 +232,30 @@ class FailbackWorkflow:
     def approve_update(self, raw: Any = None) -> Answer:
         return self._admit(RequestKind.APPROVE, (raw,))
 
+    def _understood(self, raw: Any = None) -> None:
+        """Before an update is written to the history: refuse what nobody could answer. A surplus
+        argument does not get here either; without a validator it would stop the run's tasks."""
+        if (problem := requests.misunderstood(raw)) is not None:
+            raise ApplicationError(f"The input {problem}", type="InputInvalid", non_retryable=True)
+
+    @begin.validator
+    def _any(self, raw: Any = None) -> None:
+        """Only that there is no surplus argument."""
+
+    for _update in (
+        commit_update,
+        undo_update,
+        pause_update,
+        resume_update,
+        retry_update,
+        switch_over_update,
+        reschedule_update,
+        adjust_update,
+        approve_update,
+    ):
+        _update.validator(_understood)
+    del _update
+
 
 def _start_request(raw: Any) -> tuple[StartRequest, Finding | None]:
     """The start request, or a stand-in and the reason why the input cannot be used."""

@@ -19,31 +19,22 @@ from workflows.approvals import drop_expired, needs_approval, record
 from workflows.engine import Run
 from workflows.state import ANY_TIME, refusal
 
-KEPT_ALARMS = 20
 C = TypeVar("C", bound=Contract)
 
 ALARM_INTERVAL = timedelta(minutes=15)
+ATTESTING = frozenset({RequestKind.UNDO, RequestKind.RETRY})
+"""Requests by which a person may declare VMs to be off."""
 
 
 def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> Answer:
     """Decide about one request, apply it when it is allowed, and record the answer."""
     body = raw[0] if raw and raw[0] is not None else {}
-    try:
-        request = Request.model_validate(body)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "input"
+    if (problem := misunderstood(body)) is not None:
+        message = f"The input of {kind} {problem}"
         return record(
-            run,
-            Answer(
-                kind=kind,
-                accepted=False,
-                phase=run.phase,
-                at=now,
-                message=f"The input of {kind} is not understood ({place}: {first['msg']}); send no "
-                "input, or an object with the documented fields.",
-            ),
+            run, Answer(kind=kind, accepted=False, phase=run.phase, at=now, message=message)
         )
+    request = Request.model_validate(body)
     if request.request_id:
         for earlier in run.answers:
             if earlier.request_id == request.request_id and earlier.kind is kind:
@@ -69,6 +60,20 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
             reason=request.reason,
         ),
     )
+
+
+def misunderstood(raw: Any) -> str | None:
+    """Why this is no request, as the end of a sentence about the input; None when it is one."""
+    try:
+        Request.model_validate({} if raw is None else raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "input"
+        return (
+            f"is not understood ({place}: {first['msg']}); send no input, or an object with the "
+            "documented fields."
+        )
+    return None
 
 
 def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> str | None:
@@ -132,7 +137,7 @@ def _remark(run: Run, kind: RequestKind) -> str:
 
 def _apply(run: Run, kind: RequestKind, request: Request) -> None:
     attested = run.facts.attested_off
-    if request.attest_off:
+    if request.attest_off and kind in ATTESTING:
         merged = tuple(dict.fromkeys((*attested, *request.attest_off)))[-16:]
         run.facts = run.facts.model_copy(update={"attested_off": merged})
     match kind:
@@ -215,5 +220,4 @@ def cancelled(run: Run, now: datetime) -> None:
 
 def alarm(run: Run, text: str) -> None:
     """Keep the newest alarms for status; the catalog keeps all of them."""
-    run.alarms.append(text)
-    del run.alarms[:-KEPT_ALARMS]
+    run.alarm(text)

@@ -13,6 +13,7 @@ from temporalio.testing import WorkflowEnvironment
 from failback.contracts.operations import PreflightResult, WatchResult
 from failback.contracts.plan import BeginAnswer
 from failback.contracts.requests import Answer, Request
+from failback.contracts.status import Status
 from failback.contracts.words import Outcome, Phase, ReplicaState, RequestKind
 from failback.preflight.evidence import refuse
 from tests.workflow.stand_ins import begin, until, wait_for_cancel, working
@@ -239,15 +240,30 @@ async def test_the_history_stays_small(env: WorkflowEnvironment) -> None:
         assert largest <= 16 * 1024
 
 
-async def test_an_update_with_garbage_is_answered_and_harmless(env: WorkflowEnvironment) -> None:
+@pytest.mark.parametrize("name", ["begin", *(kind.value for kind in RequestKind)])
+async def test_an_update_that_nobody_could_answer_is_refused_and_leaves_no_trace(
+    env: WorkflowEnvironment, name: str
+) -> None:
     async with working(env.client) as (_, queue):
         handle = await begin(env.client, queue)
         await until(handle, Phase.AWAITING_DECISION)
 
-        answer = await handle.execute_update("undo", "garbage", result_type=Answer)
-
-        assert answer.accepted is False and "not understood" in answer.message
+        with pytest.raises(WorkflowUpdateFailedError) as surplus:
+            await handle.execute_update(name, args=[{}, 2])
+        assert "positional arguments" in str(surplus.value.cause)
+        if name != "begin":
+            for garbage in ("garbage", {"by": 7}, [1]):
+                with pytest.raises(WorkflowUpdateFailedError) as caught:
+                    await handle.execute_update(name, garbage)
+                assert "is not understood" in str(caught.value.cause)
         with pytest.raises(WorkflowUpdateFailedError):
             await handle.execute_update("no_such_update")
+
+        status = await handle.query("status", result_type=Status)
+        assert status.requests == ()
+        events = (await handle.fetch_history()).events
+        accepted = "workflow_execution_update_accepted_event_attributes"
+        failed = "workflow_task_failed_event_attributes"
+        assert [e for e in events if e.HasField(accepted) or e.HasField(failed)] == []
         await handle.signal("commit")
-        await handle.result()
+        assert (await handle.result()).outcome is Outcome.COMMITTED
