@@ -8,7 +8,7 @@ from datetime import datetime
 from failback.contracts.requests import Answer, Request
 from failback.contracts.words import RequestKind
 from workflows.carried import Pending
-from workflows.engine import Run
+from workflows.engine import MOST_TEXT, Run
 
 KEPT_ANSWERS = 100
 MOST_PENDING = 16
@@ -29,7 +29,11 @@ def ask(run: Run, kind: RequestKind, request: Request, now: datetime) -> Answer:
         return _rejected(run, kind, request, now, f"{kind} needs `by`: two persons must agree.")
     if len(run.pending) >= MOST_PENDING:
         return _rejected(run, kind, request, now, "Too many requests wait for an approval.")
-    request_id = request.request_id or f"{kind}-{len(run.answers) + 1}"
+    request_id = request.request_id or _free_id(run, kind)
+    if any(waiting.answer.request_id == request_id for waiting in run.pending):
+        # The second person names an id and nothing else: it must say which request is meant.
+        text = f"Another request waits under the id {request_id}; send {kind} under one of its own."
+        return _rejected(run, kind, request, now, text)
     until = now + run.facts.request.approval_expiry
     answer = Answer(
         kind=kind,
@@ -44,6 +48,15 @@ def ask(run: Run, kind: RequestKind, request: Request, now: datetime) -> Answer:
     )
     run.pending.append(Pending(kind=kind, request=request, answer=answer, until=until))
     return record(run, answer)
+
+
+def _free_id(run: Run, kind: RequestKind) -> str:
+    """An id for a request that was sent without; the answers kept are too few to count by them."""
+    used = {one.request_id for one in (*run.answers, *(p.answer for p in run.pending))}
+    number = len(run.answers) + 1
+    while f"{kind}-{number}" in used:
+        number += 1
+    return f"{kind}-{number}"
 
 
 def approve(
@@ -103,7 +116,8 @@ def _rejected(run: Run, kind: RequestKind, request: Request, now: datetime, mess
         Answer(
             kind=kind,
             accepted=False,
-            message=message,
+            # Quoted names may make it longer than any answer; one that does not fit is none.
+            message=message[:MOST_TEXT],
             phase=run.phase,
             at=now,
             request_id=request.request_id,

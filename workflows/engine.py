@@ -24,6 +24,9 @@ from workflows.state import may_ask_operator
 from workflows.steps import REBASE, Step, head, undo_list
 
 KEPT_HOOKS = 20
+KEPT_ALARMS = 20
+MOST_TEXT, MOST_NAME = 2000, 255
+"""Characters that the status shows of one text, and of one name."""
 ASK_AGAIN = "Ask the sites again"
 
 
@@ -38,9 +41,10 @@ class OperationError(Exception):
 
     def __init__(self, code: str, message: str, tried: str = "", unreachable: bool = False) -> None:
         super().__init__(f"{code}: {message}")
-        self.code = code
-        self.message = message
-        self.tried = tried
+        # A fault may quote as much as it likes; what does not fit the status could not be shown.
+        self.code = code[:MOST_NAME]
+        self.message = message[:MOST_TEXT]
+        self.tried = tried[:MOST_TEXT]
         self.unreachable = unreachable
 
 
@@ -165,6 +169,11 @@ class Run:
             retries=carried.retries,
         )
 
+    def alarm(self, text: str) -> None:
+        """Keep the newest alarms for status; the catalog keeps all of them."""
+        self.alarms.append(text[:MOST_TEXT])
+        del self.alarms[:-KEPT_ALARMS]
+
     def merge_undo(self, request: Request) -> None:
         """Later answers win, earlier ones stay where the later request is silent."""
         given = {name: getattr(request, name) for name in request.model_fields_set}
@@ -251,7 +260,7 @@ class Engine:
                 if problem is None:
                     break
                 if hook.on_failure is HookPolicy.CONTINUE:
-                    self.run.alarms.append(problem.message)
+                    self.run.alarm(problem.message)
                     break
                 if hook.on_failure is HookPolicy.UNDO and self._may_undo():
                     self.run.undo_asked = True

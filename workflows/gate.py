@@ -63,10 +63,12 @@ class Gate:
     async def _wait(self) -> None:
         """Until something is due, is asked for, or the policy has changed."""
         run, seen = self.run, self.run.facts.switching
-        times = [self._next_cycle()]
-        if seen.mode is SwitchMode.SCHEDULED and seen.at is not None and not run.switch_asked:
-            times.append(seen.at)
-        left = min(times) - self.runtime.now()
+        now, times = self.runtime.now(), [self._next_cycle()]
+        # Past its time the switch waits only for the budget, and that is looked at after a cycle.
+        scheduled = seen.at if seen.mode is SwitchMode.SCHEDULED else None
+        if scheduled is not None and scheduled > now and not run.switch_asked:
+            times.append(scheduled)
+        left = min(times) - now
         asked = run.switch_asked, run.ignore_budget
         self.runtime.publish()
         if left > timedelta(0) and not run.paused:

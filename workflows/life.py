@@ -208,7 +208,7 @@ class Life:
     def _end_automatism(self, why: str) -> None:
         run = self.run
         if run.facts.finalizing.mode is not FinalizeMode.MANUAL and not run.finalize_ended:
-            run.finalize_ended = f"{why}; a person must decide"
+            run.finalize_ended = f"{why[:1900]}; a person must decide"
             requests.alarm(run, f"{run.facts.finalizing.mode} has ended: {run.finalize_ended}.")
             self.runtime.publish()
 

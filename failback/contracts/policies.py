@@ -18,7 +18,11 @@ from failback.contracts.words import (
     SwitchMode,
 )
 
-Positive = Annotated[timedelta, Field(gt=timedelta(0))]
+LONGEST = timedelta(days=3650)
+"""No time span is longer: the end of a longer one might be no date any more, and a workflow that
+computes it would stand still for ever."""
+Positive = Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST)]
+Span = Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST)]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 """Name of a command or call in the worker's settings."""
 
@@ -74,7 +78,7 @@ class FinalizePolicy(Contract):
     mode: FinalizeMode = FinalizeMode.MANUAL
     after: Positive = timedelta(hours=1)
     """auto_commit: the soak time; auto_undo: the deadline; both from the end of the switch."""
-    boot_grace: timedelta = timedelta(minutes=10)
+    boot_grace: Span = timedelta(minutes=10)
     """How long a booting workload may fail its probes before that counts."""
     probes: tuple[WorkloadProbe, ...] = Field(default=(), max_length=16)
     accept_loss_of_production_writes: bool = False

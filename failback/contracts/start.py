@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from failback.contracts.base import Contract, Name, ReplicaKey, Text
 from failback.contracts.placement import Placement
-from failback.contracts.policies import FinalizePolicy, Hook, Limits, SwitchPolicy
+from failback.contracts.policies import FinalizePolicy, Hook, Limits, Positive, Span, SwitchPolicy
 from failback.contracts.words import CarryOver, Destination, GuestTimeoutPolicy, OldSource
 
 Address = Annotated[str, StringConstraints(pattern=r"^(scsi|sata|ide|nvme)\d{1,3}:\d{1,3}$")]
@@ -57,7 +57,7 @@ class StartRequest(Contract):
     hooks: tuple[Hook, ...] = Field(default=(), max_length=32)
     approvals: int = Field(default=1, ge=1, le=2)
     """2: switch_over, commit and undo wait for the approval of a second person."""
-    approval_expiry: timedelta = timedelta(hours=4)
+    approval_expiry: Positive = timedelta(hours=4)
     """A request that nobody approved in this time is void."""
     plan_hash: Name = ""
     """Hash that a plan gave: refuse if the world is another one now."""
@@ -72,7 +72,7 @@ class StartRequest(Contract):
     """Consent to overwrite a target that runs: what it wrote since its last boot is lost."""
     accept_suspended: bool = False
     """Consent to lose the memory of a suspended replica or target."""
-    guest_timeout: timedelta = timedelta(minutes=15)
+    guest_timeout: Span = timedelta(minutes=15)
     on_guest_timeout: GuestTimeoutPolicy = GuestTimeoutPolicy.FORCE
     auto_retry: bool = True
     """Go on by itself when a site that could not be reached is back."""

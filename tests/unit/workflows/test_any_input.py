@@ -1,0 +1,141 @@
+"""Whatever people send and sites say, the run goes on and can show itself."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from failback.contracts import operations as ops
+from failback.contracts.start import StartRequest
+from failback.contracts.words import Outcome, Phase, RequestKind
+from tests.unit.workflows.virtual_runtime import World, world
+from workflows import show
+from workflows.engine import OperationError
+
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+WIDE = "\U000e0001" * 255
+"""A name of the greatest length that takes ten times as much where it is quoted."""
+
+
+def shown(made: World) -> None:
+    """What the workflow does after every change must not fail: it would stop the run's tasks."""
+    show.status(
+        made.run,
+        workflow_id="failback/web01",
+        outcome=None,
+        findings=(),
+        started_at=made.runtime.clock,
+    )
+
+
+async def test_an_error_longer_than_any_text_is_cut_and_can_be_shown() -> None:
+    made = world()
+    made.runtime.script["protect_target"] = lambda a, n: (
+        OperationError("C" * 300, "m" * 5000, tried="t" * 5000) if n == 0 else None
+    )
+    seen: list[int] = []
+
+    def look() -> None:
+        shown(made)
+        assert made.run.operator is not None
+        seen.append(len(made.run.operator.message))
+        made.ask(RequestKind.RETRY)
+
+    made.runtime.after(HOUR, look)
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+    assert seen == [2000]
+
+
+async def test_hooks_that_fail_in_every_cycle_leave_only_the_newest_alarms() -> None:
+    hook = {"name": "dns", "when": "after", "step": "resync_freeze", "on_failure": "continue"}
+    made = world(switch={"mode": "manual", "resync_interval": "PT10M"}, hooks=[hook])
+    made.runtime.script["run_hook"] = lambda a, n: ops.HookResult(ok=False, evidence="status 1")
+    made.runtime.after(5 * HOUR, lambda: shown(made))
+    made.runtime.after(5 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    assert await made.live() is Outcome.UNDONE
+    assert len(made.run.hooks) == len(made.run.alarms) == 20
+
+
+async def test_an_alarm_of_the_greatest_length_ends_the_automatism_and_can_be_shown() -> None:
+    made = world(finalize={"mode": "auto_commit", "after": "PT1H"})
+    made.runtime.script["watch_decision"] = lambda a, n: ops.WatchResult(alarm="x" * 2000)
+    made.runtime.after(2 * HOUR, lambda: shown(made))
+    made.runtime.after(3 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    assert await made.live() is Outcome.UNDONE
+    assert len(made.run.finalize_ended) < 2000
+
+
+def test_an_approval_of_what_nobody_knows_is_answered_however_long_its_name() -> None:
+    made = world(approvals=2)
+    for number in range(16):
+        made.ask(RequestKind.UNDO, by="ann", request_id=f"{number:0>250}")
+
+    answer = made.ask(RequestKind.APPROVE, by="bob", of=WIDE)
+
+    assert not answer.accepted and answer.message.startswith("No request")
+    shown(made)
+
+
+def test_what_waits_for_a_second_person_has_an_id_of_its_own() -> None:
+    made = world(approvals=2)
+    made.run.phase = Phase.AWAITING_DECISION
+    first = made.ask(RequestKind.UNDO, by="ann", request_id="r1")
+    other = made.ask(RequestKind.COMMIT, by="ann", request_id="r1")
+    for _ in range(120):
+        made.ask(RequestKind.RETRY)
+    nameless = [made.ask(RequestKind.UNDO, by="ann") for _ in range(3)]
+
+    assert first.pending
+    assert not other.accepted and "waits under the id r1" in other.message
+    assert len({answer.request_id for answer in nameless}) == 3
+    assert [p.answer for p in made.run.pending] == [first, *nameless]
+
+
+def test_only_undo_and_retry_declare_a_vm_to_be_off() -> None:
+    made = world()
+    made.run.phase = Phase.SYNCING
+    for kind in (RequestKind.PAUSE, RequestKind.RESUME, RequestKind.SWITCH_OVER):
+        assert made.ask(kind, attest_off=["web01"]).accepted
+    assert made.run.facts.attested_off == ()
+
+    assert made.ask(RequestKind.UNDO, attest_off=["web01"]).accepted
+    assert made.run.facts.attested_off == ("web01",)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (RequestKind.RESCHEDULE, {"switch": {"resync_interval": "P9999999D"}}),
+        (RequestKind.RESCHEDULE, {"switch": {"downtime_budget": "P9999999D"}}),
+        (RequestKind.ADJUST, {"finalize": {"after": "P9999999D"}}),
+        (RequestKind.ADJUST, {"finalize": {"boot_grace": "P9999999D"}}),
+    ],
+)
+def test_a_time_span_that_ends_after_the_last_date_is_not_understood(
+    kind: RequestKind, body: dict[str, Any]
+) -> None:
+    made = world()
+    made.run.phase = Phase.SYNCING
+
+    answer = made.ask(kind, **body)
+
+    assert not answer.accepted and "not understood" in answer.message
+    with pytest.raises(ValueError, match="less than or equal"):
+        StartRequest.model_validate({"replica": "web01", **body, "approval_expiry": "P9999999D"})
+
+
+async def test_past_its_time_and_over_its_budget_the_switch_waits_for_the_next_cycle() -> None:
+    switch = {"mode": "scheduled", "at": "2026-01-01T02:00:00Z", "downtime_budget": "PT1S"}
+    made = world(switch=switch)
+    made.runtime.after(4 * HOUR, lambda: made.ask(RequestKind.SWITCH_OVER, ignore_budget=True))
+    made.runtime.after(5 * HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+    # One every quarter of an hour, and the one that ends just before the time.
+    assert 15 <= made.run.facts.cycle <= 18
