@@ -192,27 +192,27 @@ class SnapshotActivities:
         name = snapshot_name(run_id, TARGET_PURPOSE)
         view = site.read([target])[0]
         found = the_one(view, name)
+        # A row of its own: the step's says whether it has finished.
+        reverted = run_id, f"{argument.step.value}/reverted", target.moref
         evidence = "nothing was written: no target protective snapshot was made"
         if found:
             if view.power is not PowerState.OFF:
                 site.power_off(target, attempt.beat)
             site.revert_to_snapshot(target, found.moref, run_id, attempt.beat)
-            self.catalog.step_intent(
-                run_id, argument.step.value, "reverted", mark=found.moref, at=now()
-            )
+            self.catalog.step_intent(*reverted, mark=found.moref, at=now())
             site.remove_snapshot(target, name, run_id, attempt.beat)
             evidence = f"reverted to {found.moref}, which is removed"
         elif argument.snapshot is not None:
-            reverted = self.catalog.has_step(run_id, argument.step.value, "reverted")
+            done = self.catalog.has_step(*reverted)
             # A growth that was cut off has reverted to it and removed it.
-            reverted = reverted or self.catalog.has_step(run_id, REVERTED, argument.snapshot)
-            if not reverted and not argument.accept_not_restored:
+            done = done or self.catalog.has_step(run_id, REVERTED, argument.snapshot)
+            if not done and not argument.accept_not_restored:
                 raise TargetNotRestorable(
                     f"The target protective snapshot {argument.snapshot} of {target} is gone, so "
                     "its content from before the run cannot be restored.",
                     "Look for it; to go on without, send undo with accept_target_not_restored.",
                 )
-            evidence = "reverted earlier" if reverted else "not restored: accepted by the operator"
+            evidence = "reverted earlier" if done else "not restored: accepted by the operator"
         elif not argument.protected:
             evidence = "not restored: the run was started without target protective snapshot"
         site.set_change_tracking(target, argument.tracking_was, attempt.beat)
