@@ -131,9 +131,13 @@ class Run:
     def carry(self, started_at: datetime, now: datetime) -> Carried:
         """What the next execution goes on from."""
         left = self.finalize_at - now if self.finalize_at is not None else self.soak_left
+        phase = self.phase
+        if self.undo_asked or self.commit_asked:
+            # Accepted while what ran beside came to its end: the next execution begins with it.
+            phase = Phase.UNDOING if self.undo_asked else Phase.COMMITTING
         return Carried(
             facts=self.facts.model_copy(update={"generation": self.facts.generation + 1}),
-            phase=self.phase,
+            phase=phase,
             started_at=started_at,
             paused=self.paused,
             steps=tuple(self.steps),

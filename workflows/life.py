@@ -96,11 +96,14 @@ class Life:
         check, *switch = after_gate(self.run.facts.request.destination)
         while True:
             await gate.hold()
+            seen = self.run.facts.switching
             # The last look at both VMs belongs to the gate when there was one.
             await self.engine.forward((replace(check, phase=self.run.phase),))
-            if not self.run.facts.rebased:
+            if self.run.facts.rebased:
+                await gate.cycle()
+            elif self.run.facts.switching == seen:
                 break
-            await gate.cycle()
+            # Else somebody has rescheduled during that look: the gate decides anew.
         await beside(self.engine.forward(switch), self._watch_budget)
         return await self._from_decision()
 
@@ -165,8 +168,8 @@ class Life:
                 f"Decide by itself: {policy.mode}",
             )
             if not changed:
-                await self._by_itself(policy.mode)
-            elif run.facts.finalizing != policy:
+                await self._by_itself(policy.mode, seen)
+            if run.facts.finalizing != policy:
                 self._policy_changed(policy)
 
     def _said(self) -> tuple[FinalizePolicy, bool, str]:
@@ -196,9 +199,13 @@ class Life:
             elapsed = self.runtime.now() - (run.decision_since or self.runtime.now())
         run.finalize_at, run.soak_left = None, policy.after - elapsed
 
-    async def _by_itself(self, mode: FinalizeMode) -> None:
+    async def _by_itself(self, mode: FinalizeMode, seen: tuple[FinalizePolicy, bool, str]) -> None:
         run = self.run
-        if not await self.engine.reachable(AWAIT_DECISION):
+        reachable = await self.engine.reachable(AWAIT_DECISION)
+        if self._said() != seen:
+            # Paused, adjusted or alarmed while the sites were asked: it is no longer what was said.
+            return
+        if not reachable:
             self._end_automatism("a site could not be asked for the power states")
         elif mode is FinalizeMode.AUTO_COMMIT:
             requests.ask_commit(run, Request(by="auto_commit", reason="every probe held"))

@@ -12,7 +12,7 @@ from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, Phase, RequestKind
 from tests.unit.workflows.virtual_runtime import World, world
 from workflows import show
-from workflows.engine import OperationError
+from workflows.engine import GoOnLater, OperationError
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 WIDE = "\U000e0001" * 255
@@ -102,7 +102,7 @@ def test_only_undo_and_retry_declare_a_vm_to_be_off() -> None:
     made.run.phase = Phase.SYNCING
     for kind in (RequestKind.PAUSE, RequestKind.RESUME, RequestKind.SWITCH_OVER):
         assert made.ask(kind, attest_off=["web01"]).accepted
-    assert made.run.facts.attested_off == ()
+    assert not made.run.facts.attested_off
 
     assert made.ask(RequestKind.UNDO, attest_off=["web01"]).accepted
     assert made.run.facts.attested_off == ("web01",)
@@ -139,3 +139,76 @@ async def test_past_its_time_and_over_its_budget_the_switch_waits_for_the_next_c
     assert await made.live() is Outcome.COMMITTED
     # One every quarter of an hour, and the one that ends just before the time.
     assert 15 <= made.run.facts.cycle <= 18
+
+
+@pytest.mark.parametrize("meanwhile", ["pause", "adjust", "alarm"])
+async def test_what_is_said_while_the_sites_are_asked_stops_the_automatism(meanwhile: str) -> None:
+    """The last question before a decision takes minutes where a site is slow."""
+    made = world(finalize={"mode": "auto_commit", "after": "PT1H"})
+    made.runtime.takes["probe"] = 5 * MINUTE
+    seen: list[Phase] = []
+
+    def breach(argument: Any, number: int) -> ops.WatchResult:
+        return ops.WatchResult(alarm="Both run.")
+
+    def say() -> None:
+        match meanwhile:
+            case "pause":
+                assert made.ask(RequestKind.PAUSE).accepted
+            case "adjust":
+                assert made.ask(RequestKind.ADJUST, finalize={"mode": "manual"}).accepted
+            case _:
+                made.runtime.script["watch_decision"] = breach
+                assert made.ask(
+                    RequestKind.ADJUST, finalize={"probes": [{"kind": "tools"}]}
+                ).accepted
+
+    made.runtime.after(62 * MINUTE, say)
+    made.runtime.after(3 * HOUR, lambda: seen.append(made.run.phase))
+    made.runtime.after(4 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    assert await made.live() is Outcome.UNDONE
+    assert seen == [Phase.AWAITING_DECISION]
+
+
+@pytest.mark.parametrize("kind", [RequestKind.COMMIT, RequestKind.UNDO])
+async def test_a_decision_between_two_executions_is_carried_over(kind: RequestKind) -> None:
+    """The limits of the movers are being written, so that the old execution cannot end yet."""
+    made = world()
+    made.runtime.takes["set_limits"] = 10 * MINUTE
+    limits = {"bandwidth_bytes_per_s": 1000}
+
+    def lengthen() -> None:
+        assert made.ask(RequestKind.ADJUST, limits=limits).accepted
+        made.runtime.long_history = True
+
+    made.runtime.after(HOUR, lengthen)
+    made.runtime.after(HOUR + MINUTE, lambda: made.ask(kind, by="ann"))
+    with pytest.raises(GoOnLater):
+        await made.live()
+    now = made.runtime.now()
+    assert made.run.answers[-1].accepted
+
+    again = world(carried=made.run.carry(now, now))
+
+    wanted = Outcome.COMMITTED if kind is RequestKind.COMMIT else Outcome.UNDONE
+    assert await again.runtime.drive(again.life.live(taken_up=True)) is wanted
+
+
+async def test_rescheduled_during_the_last_look_the_switch_waits() -> None:
+    made = world()
+    made.runtime.takes["check_drift"] = 10 * MINUTE
+    seen: list[Phase] = []
+    made.runtime.after(
+        MINUTE,
+        lambda: made.ask(
+            RequestKind.RESCHEDULE, switch={"mode": "manual", "resync_interval": "PT1H"}
+        ),
+    )
+    made.runtime.after(30 * MINUTE, lambda: seen.append(made.run.phase))
+    made.runtime.after(40 * MINUTE, lambda: made.ask(RequestKind.SWITCH_OVER))
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+    assert seen == [Phase.READY_TO_SWITCH]
+    assert made.runtime.names().count("check_drift") >= 2
