@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from activities.edge import Attempt, snapshot_name
@@ -16,6 +16,9 @@ from failback.contracts.vm import VmIdentity, VmView
 from failback.contracts.words import Finish, Outcome, PowerState, ReplicaState
 from failback.errors import FailbackError, ReplicaUnknown, VmNotFound
 from failback.hypervisor.ports import Sites
+
+KEPT_TEXT = 2000
+"""Of a sentence about what could not be read."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class ReconcileActivities:
             record = self.catalog.get_replica(key)
         except ReplicaUnknown as error:
             return Remains(replica=key, unread=(str(error),))
-        newest = next(iter(self.catalog.list_runs(key)), None)
+        newest = _looked_at(self.catalog.list_runs(key))
         if newest is None:
             return Remains(replica=key, replica_state=record.state)
         plan = self._plan(newest)
@@ -48,7 +51,7 @@ class ReconcileActivities:
             except VmNotFound:
                 left.append(Left(object=str(vm), what="it is gone from its site"))
             except FailbackError as error:
-                unread.append(str(error))
+                unread.append(str(error)[:KEPT_TEXT])
         return Remains(
             replica=key,
             run_id=newest.run_id,
@@ -113,6 +116,14 @@ class ReconcileActivities:
             if view.tracking_enabled is not tracked:
                 now, then = ("on" if one else "off" for one in (view.tracking_enabled, tracked))
                 yield Left(object=vm, what=f"its change tracking is {now} and was {then}")
+
+
+def _looked_at(runs: Sequence[RunRecord]) -> RunRecord | None:
+    """Of the runs, newest first, the one that is open; else the newest that changed something: what
+    is refused because another run holds the claims leaves nothing, and is newer than that run."""
+    started = [run for run in runs if run.outcome is not Outcome.REFUSED]
+    unfinished = [run for run in started if run.outcome is None]
+    return next(iter((*unfinished, *started, *runs)), None)
 
 
 def _may(
