@@ -15,7 +15,7 @@ from failback.contracts.operations import (
     DiskSides,
 )
 from failback.contracts.vm import Disk, DiskOpening
-from failback.contracts.words import Method
+from failback.contracts.words import Method, Phase
 from failback.disks.ledger import LedgerIdentity, LedgerStore
 from failback.disks.plan import Extent, TransferPlan
 from failback.disks.planner import tracked
@@ -52,6 +52,7 @@ class DifferenceActivities:
         method, reason, areas = self._choose(argument, sides, look, attempt)
         if method is Method.COMPARE and self._far(sides.source):
             method, reason = Method.DIGEST, f"{reason}; {FAR}"
+        disk = disk_id(argument.run.run_id, sides.target)
         capacity, address = sides.source.capacity_bytes, str(sides.pair.address)
         plan_id = f"{argument.run.run_id}/{address}/{argument.pass_no}"
         identity = LedgerIdentity(
@@ -62,10 +63,13 @@ class DifferenceActivities:
         )
         self.ledger.save(
             plan_id,
-            disk_id(argument.run.run_id, sides.target),
+            disk,
             identity,
             TransferPlan(capacity, self.segment_bytes, areas),
         )
+        if argument.phase is not Phase.SWITCHING:
+            # While the replica serves: what cycles have written is read during the downtime.
+            self.ledger.fold(disk, but=plan_id)
         return DifferencePlan(
             plan_id=plan_id,
             pass_no=argument.pass_no,

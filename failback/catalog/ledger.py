@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import CursorResult, func, insert, update
+from sqlalchemy import ColumnElement, CursorResult, func, insert, update
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, delete, select
 
@@ -25,7 +26,7 @@ from failback.disks.ledger import (
     SegmentSet,
     SegmentTotals,
 )
-from failback.disks.plan import Extent, TransferPlan
+from failback.disks.plan import Extent, TransferPlan, union
 from failback.errors import LeaseLost, StateConflict
 
 ROWS_AT_ONCE = 500
@@ -72,6 +73,12 @@ class SqlLedgerStore:
         Pages of the ledger are read as it is consumed, each in a transaction of its own."""
         plan_ids = self._database.read(_plan_ids, disk_id)
         return _joined(heapq.merge(*(self._written_in_order(plan_id) for plan_id in plan_ids)))
+
+    def fold(self, disk_id: str, but: str = "") -> None:
+        """Move what complete passes wrote into the first of them; pages in transactions of their
+        own, so that no commit of a mover waits for long."""
+        while self._database.write(_fold, disk_id, but):
+            pass
 
     def finished(self, plan_id: str) -> SegmentSet:
         """Numbers of the finished segments of a plan."""
@@ -208,14 +215,22 @@ def _complete(session: Session, plan_id: str, epoch: int, now: datetime) -> None
 
 def _commit(session: Session, plan_id: str, epoch: int, records: Sequence[SegmentRecord]) -> None:
     _fence(session, plan_id, epoch)
-    for start in range(0, len(records), ROWS_AT_ONCE):
-        chunk = records[start : start + ROWS_AT_ONCE]
+    _remove(session, plan_id, [record.index for record in records])
+    _insert(session, plan_id, records)
+
+
+def _remove(session: Session, plan_id: str, numbers: Sequence[int]) -> None:
+    for start in range(0, len(numbers), ROWS_AT_ONCE):
         session.exec(
             delete(LedgerSegmentRow).where(
                 col(LedgerSegmentRow.plan_id) == plan_id,
-                col(LedgerSegmentRow.segment_no).in_([record.index for record in chunk]),
+                col(LedgerSegmentRow.segment_no).in_(numbers[start : start + ROWS_AT_ONCE]),
             )
         )
+
+
+def _insert(session: Session, plan_id: str, records: Sequence[SegmentRecord]) -> None:
+    for start in range(0, len(records), ROWS_AT_ONCE):
         session.connection().execute(
             insert(LedgerSegmentRow),
             [
@@ -228,7 +243,7 @@ def _commit(session: Session, plan_id: str, epoch: int, records: Sequence[Segmen
                     "zeroed_bytes": record.zeroed_bytes,
                     "written": encode(record.written),
                 }
-                for record in chunk
+                for record in records[start : start + ROWS_AT_ONCE]
             ],
         )
 
@@ -260,6 +275,20 @@ def _totals(session: Session, plan_id: str) -> SegmentTotals:
 
 
 def _page(session: Session, plan_id: str, first: int) -> list[SegmentRecord]:
+    number = col(LedgerSegmentRow.segment_no)
+    return _records(session, plan_id, number >= first, PAGE_ROWS)
+
+
+def _chosen(session: Session, plan_id: str, numbers: Sequence[int]) -> Iterator[SegmentRecord]:
+    number = col(LedgerSegmentRow.segment_no)
+    for start in range(0, len(numbers), ROWS_AT_ONCE):
+        chunk = numbers[start : start + ROWS_AT_ONCE]
+        yield from _records(session, plan_id, number.in_(chunk), len(chunk))
+
+
+def _records(
+    session: Session, plan_id: str, which: ColumnElement[bool], most: int
+) -> list[SegmentRecord]:
     rows = session.connection().execute(
         select_columns(
             col(LedgerSegmentRow.segment_no),
@@ -269,14 +298,49 @@ def _page(session: Session, plan_id: str, first: int) -> list[SegmentRecord]:
             col(LedgerSegmentRow.zeroed_bytes),
             col(LedgerSegmentRow.written),
         )
-        .where(col(LedgerSegmentRow.plan_id) == plan_id, col(LedgerSegmentRow.segment_no) >= first)
+        .where(col(LedgerSegmentRow.plan_id) == plan_id, which)
         .order_by(col(LedgerSegmentRow.segment_no))
-        .limit(PAGE_ROWS)
+        .limit(most)
     )
     return [
         SegmentRecord(index, examined, different, written, zeroed, decode(extents))
         for index, examined, different, written, zeroed, extents in rows
     ]
+
+
+def _fold(session: Session, disk_id: str, but: str) -> bool:
+    """Move one page; whether there is more."""
+    row = LedgerPlanRow
+    complete = session.exec(
+        select(row)
+        .where(row.disk_id == disk_id, col(row.completed_at).is_not(None), row.plan_id != but)
+        .order_by(col(row.saved_at), col(row.plan_id))
+    ).all()
+    # Segments of another size would come in another order.
+    same = [plan for plan in complete if plan.segment_bytes == complete[0].segment_bytes]
+    if len(same) < 2:
+        return False
+    first, second = _locked(session, same[0].plan_id), _locked(session, same[1].plan_id)
+    if first is None or second is None:
+        return True
+    page = _page(session, second.plan_id, 0)
+    if not page:
+        session.delete(second)
+        return True
+    numbers = [record.index for record in page]
+    old = {record.index: record for record in _chosen(session, first.plan_id, numbers)}
+    moved = [_united(old.get(record.index), record) for record in page]
+    _remove(session, first.plan_id, numbers)
+    _insert(session, first.plan_id, moved)
+    _remove(session, second.plan_id, numbers)
+    return True
+
+
+def _united(old: SegmentRecord | None, new: SegmentRecord) -> SegmentRecord:
+    """The counters of the pass that keeps the segment, and what both wrote."""
+    if old is None:
+        return SegmentRecord(new.index, 0, 0, 0, 0, new.written)
+    return replace(old, written=union(old.written, new.written))
 
 
 def _plan_ids(session: Session, disk_id: str) -> Sequence[str]:

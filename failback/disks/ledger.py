@@ -140,3 +140,14 @@ class LedgerStore(Protocol):
         """Union of the written extents of all passes of this disk, merged and sorted, fetched as
         it is asked for."""
         ...
+
+    def fold(self, disk_id: str, but: str = "") -> None:
+        """Move what complete passes of a disk wrote into its first complete pass, and forget them;
+        `written` stays the same. A disk that is re-synchronised for months keeps few rows, and its
+        verification, which is downtime, reads one pass.
+
+        Args:
+            but: plan id of a pass that is left alone.
+
+        Idempotent because a union is, and every page moves in one transaction."""
+        ...

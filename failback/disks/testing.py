@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno as errnos
 import random
 from collections.abc import Callable, Iterator, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from failback.disks.blockio import Answer
 from failback.disks.faults import Op
@@ -267,6 +267,22 @@ class MemoryLedgerStore:
                 )
             )
         )
+
+    def fold(self, disk_id: str, but: str = "") -> None:
+        complete = [
+            (plan_id, stored)
+            for plan_id, stored in self._plans.items()
+            if stored.disk_id == disk_id and stored.complete and plan_id != but
+        ]
+        for plan_id, stored in complete[1:]:
+            first = complete[0][1]
+            if stored.plan.segment_bytes != first.plan.segment_bytes:
+                continue
+            for index, record in stored.finished.items():
+                old = first.finished.get(index, SegmentRecord(index, 0, 0, 0, 0, ()))
+                both = union(old.written, record.written)
+                first.finished[index] = replace(old, written=both)
+            del self._plans[plan_id]
 
     def is_complete(self, plan_id: str) -> bool:
         return self._plans[plan_id].complete

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from temporalio.exceptions import CancelledError
+from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.gathering import names_of_hooks
 from activities.registry import control
@@ -85,6 +85,31 @@ def test_a_call_does_not_overtake_the_step_that_runs(world: World) -> None:
     world.run("run_hook", hook(world))
 
     world.catalog.check_lease("replica/web01", epoch)
+
+
+@pytest.mark.parametrize(
+    ("when", "step", "called"),
+    [
+        (HookWhen.AFTER, StepName.COMMIT, True),
+        (HookWhen.AFTER, StepName.UNDO_CLOSE, True),
+        (HookWhen.AFTER, StepName.PREFLIGHT, True),
+        (HookWhen.BEFORE, StepName.COMMIT, False),
+        (HookWhen.AFTER, StepName.POWER_ON_TARGET, False),
+    ],
+)
+def test_only_a_hook_after_what_closes_a_run_is_called_when_it_has_ended(
+    world: World, when: HookWhen, step: StepName, called: bool
+) -> None:
+    with_hook(world, "exit 0")
+    asked = Hook(name="dns", when=when, step=step)
+    argument = RunHook(**world.head(step), hook=asked)
+    world.catalog.close_refused("run-1")
+
+    if called:
+        assert world.run("run_hook", argument).ok
+    else:
+        with pytest.raises(ApplicationError, match="comes too late"):
+            world.run("run_hook", argument)
 
 
 def test_a_cancelled_call_ends_its_command(world: World, tmp_path: Path) -> None:

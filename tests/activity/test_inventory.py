@@ -173,7 +173,7 @@ def test_a_replica_disk_that_grew_is_noticed(mapped: World) -> None:
     before, held = preflight(mapped), guard(mapped)
     mapped.dr.vm(mapped.replica).disks[0].data.extend(bytes(MIB))
 
-    assert drift(mapped, before, held).startswith("VmChanged: REPLICA_DRIFTED")
+    assert drift(mapped, before, held).startswith("ReplicaGrown: REPLICA_DRIFTED")
 
 
 def test_a_probe_says_whether_the_sites_answer(world: World) -> None:

@@ -23,9 +23,10 @@ from failback.contracts.operations import (
     Verify,
 )
 from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
-from failback.contracts.words import Method, PowerState, StepName
-from failback.disks.ledger import LedgerIdentity
+from failback.contracts.words import Method, Phase, PowerState, StepName
+from failback.disks.ledger import LedgerIdentity, SegmentRecord
 from failback.disks.plan import Extent, TransferPlan
+from failback.errors import StateConflict
 from tests.activity.world import MIB, World, random_bytes, write_disk
 from workflows import operations as op
 
@@ -286,6 +287,34 @@ def test_pass_1_compares_everything(world: World) -> None:
     result = calculated(world, difference(world, None, 1))
 
     assert (result.method, result.areas_bytes) == (Method.COMPARE, MIB)
+
+
+@pytest.mark.parametrize(
+    ("phase", "left"), [(Phase.READY_TO_SWITCH, [2, 6]), (Phase.SWITCHING, [2, 3, 4, 5, 6])]
+)
+def test_cycles_that_are_over_are_folded_while_the_replica_serves(
+    world: World, phase: Phase, left: list[int]
+) -> None:
+    """Verify reads what all passes wrote, and that is downtime."""
+    for number in range(2, 7):
+        argument = difference(world, None, pass_no=number)
+        made = calculated(world, argument.model_copy(update={"phase": phase}))
+        held = world.rooms.ledger.open(made.plan_id, "mover")
+        held.commit([SegmentRecord(0, 1, 1, 1, 0, (Extent(4096 * number, 4096),))])
+        held.complete()
+    disk = disk_id("run-1", argument.disks[0].target)
+
+    assert list(world.rooms.ledger.written(disk)) == [Extent(2 * 4096, 5 * 4096)]
+    known = [f"run-1/scsi0:0/{number}" for number in range(2, 7)]
+    assert [one for one in known if saved(world, one)] == [f"run-1/scsi0:0/{n}" for n in left]
+
+
+def saved(world: World, plan_id: str) -> bool:
+    try:
+        world.rooms.ledger.open(plan_id, "look")
+    except StateConflict:
+        return False
+    return True
 
 
 def test_pass_2_is_tracked_where_tracking_is_trusted(world: World) -> None:

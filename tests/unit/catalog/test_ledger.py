@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Sequence, Set
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -21,6 +23,7 @@ from failback.disks.ledger import (
     total,
 )
 from failback.disks.plan import BLOCK_BYTES, Extent, TransferPlan, merge
+from failback.disks.testing import MemoryLedgerStore
 from failback.errors import LeaseLost, StateConflict
 
 SEGMENT = 4 * BLOCK_BYTES
@@ -162,6 +165,106 @@ def test_written_is_the_union_of_all_passes_of_one_disk(ledger: LedgerStore) -> 
 
     assert tuple(ledger.written("disk")) == (at(0, 2), at(5, 5))
     assert not list(ledger.written("never written"))
+
+
+def passed(ledger: LedgerStore, plan_id: str, *extents: Extent, plan: TransferPlan = PLAN) -> None:
+    """A complete pass of the disk that wrote these, each in a segment of its own."""
+    ledger.save(plan_id, "disk", IDENTITY, plan)
+    held = ledger.open(plan_id, "one")
+    held.commit([segment(extent.offset // SEGMENT, extent) for extent in extents])
+    held.complete()
+
+
+def stores(catalog: Catalog) -> list[LedgerStore]:
+    """The real one and the double keep the same rules."""
+    return [SqlLedgerStore(catalog), MemoryLedgerStore()]
+
+
+def plans_left(ledger: LedgerStore, *plan_ids: str) -> list[str]:
+    left = []
+    for plan_id in plan_ids:
+        with contextlib.suppress(StateConflict):
+            ledger.open(plan_id, "look")
+            left.append(plan_id)
+    return left
+
+
+def test_folded_passes_are_one_and_nothing_that_was_written_is_lost(catalog: Catalog) -> None:
+    for ledger in stores(catalog):
+        passed(ledger, "p1", at(0), at(5, 4))
+        passed(ledger, "p2", at(0, 2), at(6))
+        passed(ledger, "p3", at(9), at(6, 2))
+        ledger.save("p4", "disk", IDENTITY, PLAN)
+        ledger.open("p4", "one").commit([segment(20, at(20))])
+        passed(ledger, "p5", at(30))
+        before = tuple(ledger.written("disk"))
+        counters = ledger.open("p1", "one").totals()
+
+        for _ in range(2):
+            ledger.fold("disk", but="p5")
+
+            assert tuple(ledger.written("disk")) == before
+            assert plans_left(ledger, "p1", "p2", "p3", "p4", "p5") == ["p1", "p4", "p5"]
+            folded = {one.index: one for one in ledger.open("p1", "one").records()}
+            assert sorted(folded) == [0, 5, 6, 9]
+            assert folded[0].written == (at(0, 2),)
+            # What the pass itself did is still what its totals say.
+            assert folded[9].examined_bytes == 0
+            assert ledger.open("p1", "one").totals().written_bytes == counters.written_bytes
+
+
+def test_passes_with_segments_of_another_size_stay_apart(catalog: Catalog) -> None:
+    for ledger in stores(catalog):
+        passed(ledger, "p1", at(0))
+        passed(ledger, "p2", at(1), plan=TransferPlan(100 * SEGMENT, 2 * SEGMENT))
+        ledger.fold("disk")
+        assert plans_left(ledger, "p1", "p2") == ["p1", "p2"]
+
+
+def test_there_is_nothing_to_fold_in_one_pass_or_none(catalog: Catalog) -> None:
+    for ledger in stores(catalog):
+        ledger.fold("disk")
+        passed(ledger, "p1", at(0))
+        ledger.fold("disk")
+        assert tuple(ledger.written("disk")) == (at(0),)
+
+
+class Dying:
+    """The catalog of a process that dies in place of its third write."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.real, self.writes = catalog.database, 0
+        self.database = self
+
+    def read(self, *args: Any) -> Any:
+        return self.real.read(*args)
+
+    def write(self, *args: Any) -> Any:
+        self.writes += 1
+        if self.writes == 3:
+            raise KeyboardInterrupt
+        return self.real.write(*args)
+
+
+def test_a_fold_that_was_cut_off_goes_on(catalog: Catalog) -> None:
+    ledger = SqlLedgerStore(catalog)
+    large = TransferPlan(3000 * SEGMENT, SEGMENT)
+    passed(ledger, "p1", at(0), plan=large)
+    passed(ledger, "p2", *(at(2 * index) for index in range(1400)), plan=large)
+    passed(ledger, "p3", at(1), plan=large)
+    before = tuple(ledger.written("disk"))
+
+    with pytest.raises(KeyboardInterrupt):
+        SqlLedgerStore(cast("Catalog", Dying(catalog))).fold("disk")
+
+    assert tuple(ledger.written("disk")) == before
+    assert plans_left(ledger, "p1", "p2", "p3") == ["p1", "p2", "p3"]
+    assert len(ledger.finished("p2")) == 0, "both pages are moved, the plan is still there"
+
+    ledger.fold("disk")
+
+    assert tuple(ledger.written("disk")) == before
+    assert plans_left(ledger, "p1", "p2", "p3") == ["p1"]
 
 
 def test_a_plan_that_was_never_saved_cannot_be_opened(ledger: LedgerStore) -> None:
