@@ -31,7 +31,7 @@ from failback.contracts.operations import (
     StepCall,
 )
 from failback.contracts.vm import DiskOpening
-from failback.contracts.words import Phase
+from failback.contracts.words import HookWhen, Phase, StepName
 from failback.errors import (
     CatalogError,
     CatalogUnavailable,
@@ -50,6 +50,10 @@ O = TypeVar("O", bound=Contract)  # noqa: E741
 STALL = timedelta(minutes=5)
 """Longest time without a sign of progress before the heartbeat is withheld: longer than any single
 blocking call (each carries its own timeout), so only a thread that is truly stuck is given up."""
+
+
+CLOSING = frozenset({StepName.COMMIT, StepName.UNDO_CLOSE})
+"""Steps after which the run has ended in the catalog."""
 
 
 @dataclass
@@ -294,7 +298,11 @@ def lease_of(argument: StepCall) -> str:
 
 def open_run_of(argument: StepCall) -> str | None:
     """The run that must still be open for this to begin: an attempt that was frozen since before
-    its run ended must change nothing. Closing may be repeated, and a cleanup comes after it."""
+    its run ended must change nothing. Closing may be repeated, and a cleanup comes after it, as do
+    the hooks of what closes a run."""
+    if isinstance(argument, RunHook):
+        after = argument.hook.when is HookWhen.AFTER and argument.hook.step in CLOSING
+        return None if after else argument.run.run_id
     return None if isinstance(argument, CleanTarget | CloseRun) else argument.run.run_id
 
 

@@ -21,7 +21,7 @@ from workflows import operations as op
 from workflows.carried import Carried, Pending
 from workflows.facts import Facts
 from workflows.state import may_ask_operator
-from workflows.steps import REBASE, Step, head, undo_list
+from workflows.steps import PREFLIGHT, REBASE, Step, head, undo_list
 
 KEPT_HOOKS = 20
 KEPT_ALARMS = 20
@@ -252,6 +252,9 @@ class Engine:
 
     async def _hooks(self, step: Step, when: HookWhen) -> None:
         """Make the calls that belong here, one after the other."""
+        if step is PREFLIGHT and when is HookWhen.AFTER and self.run.facts.plan is None:
+            # It has refused: nothing was begun, and a call must not keep the run from saying so.
+            return
         for hook in self.run.facts.request.hooks:
             while (hook.when, hook.step) == (when, step.name):
                 try:

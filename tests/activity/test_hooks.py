@@ -92,7 +92,6 @@ def test_a_call_does_not_overtake_the_step_that_runs(world: World) -> None:
     [
         (HookWhen.AFTER, StepName.COMMIT, True),
         (HookWhen.AFTER, StepName.UNDO_CLOSE, True),
-        (HookWhen.AFTER, StepName.PREFLIGHT, True),
         (HookWhen.BEFORE, StepName.COMMIT, False),
         (HookWhen.AFTER, StepName.POWER_ON_TARGET, False),
     ],

@@ -93,3 +93,11 @@ async def test_a_hook_of_an_undo_step_that_fails_asks_a_person_whatever_its_poli
 
     assert await made.live() is Outcome.UNDONE
     assert made.runtime.names().count("run_hook") == 2
+
+
+async def test_no_hook_is_called_after_a_preflight_that_refused() -> None:
+    made = world(hooks=[hook("preflight", "after")])
+    made.runtime.script["preflight"] = lambda a, n: ops.PreflightResult()
+
+    assert await made.live() is Outcome.REFUSED
+    assert made.runtime.names() == ["preflight"]
