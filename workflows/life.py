@@ -270,10 +270,12 @@ class Life:
         def due() -> bool:
             return run.facts.plan is not None and self._limits_wanted() != self.written
 
-        while not over() and not run.undo_asked:
+        # Nothing is moved any more once a decision was accepted, and a run that has ended in the
+        # catalog takes no limits, however often it is tried.
+        while not over() and not self._decided():
             if due():
                 await self._write_limits()
-            await self.runtime.wait(lambda: over() or run.undo_asked or due())
+            await self.runtime.wait(lambda: over() or self._decided() or due())
 
     def _limits_wanted(self) -> Limits:
         return self.run.facts.limits or self.run.facts.request.limits
@@ -288,7 +290,7 @@ class Life:
             limits=self.written,
         )
         try:
-            await self.runtime.run(op.SET_LIMITS, argument, LIMITS, lambda: self.run.undo_asked)
+            await self.runtime.run(op.SET_LIMITS, argument, LIMITS, self._decided)
         except OperationStopped:
             return
         except OperationError as error:

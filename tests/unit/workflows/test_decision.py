@@ -214,3 +214,19 @@ async def test_an_adjustment_that_makes_no_sense_with_what_holds_is_refused() ->
 
     assert await made.live() is Outcome.COMMITTED
     assert not answers[0].accepted and "accept_loss_of_production_writes" in answers[0].message
+
+
+@pytest.mark.parametrize("adjusted", [30 * MINUTE, HOUR], ids=["before", "with the commit"])
+async def test_a_commit_does_not_wait_for_limits_that_cannot_be_written(
+    adjusted: timedelta,
+) -> None:
+    """Once the run has ended in the catalog, none can be written any more, however often tried."""
+    made = world()
+    made.runtime.takes["set_limits"] = timedelta(days=365)
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.COMMIT))
+    made.runtime.after(
+        adjusted, lambda: made.ask(RequestKind.ADJUST, limits={"bandwidth_bytes_per_s": 1})
+    )
+
+    assert await made.live() is Outcome.COMMITTED
+    assert ended(made) == HOUR
