@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from failback.contracts.requests import Answer, Request
-from failback.contracts.words import RequestKind
+from failback.contracts.words import RequestKind, SwitchMode
 from workflows.carried import Pending
 from workflows.engine import MOST_TEXT, Run
 
@@ -17,10 +17,19 @@ OF_TWO = frozenset({RequestKind.SWITCH_OVER, RequestKind.COMMIT, RequestKind.UND
 
 
 def needs_approval(run: Run, kind: RequestKind, request: Request) -> bool:
-    """Whether a second person must agree. A change of who decides at the end would otherwise be a
-    way around it."""
+    """Whether a second person must agree. A change of who decides at the end, or of when the work
+    moves over, would otherwise be a way around it."""
     decides = kind is RequestKind.ADJUST and request.finalize is not None
-    return run.facts.request.approvals > 1 and (kind in OF_TWO or decides)
+    moves = kind is RequestKind.RESCHEDULE and not _holds_back(request)
+    return run.facts.request.approvals > 1 and (kind in OF_TWO or decides or moves)
+
+
+def _holds_back(request: Request) -> bool:
+    """Whether a reschedule can only make the switch wait: that anybody may do, and at once."""
+    switch = request.switch
+    if switch is None or not switch.model_fields_set <= {"mode", "resync_interval"}:
+        return False
+    return "mode" not in switch.model_fields_set or switch.mode is SwitchMode.MANUAL
 
 
 def ask(run: Run, kind: RequestKind, request: Request, now: datetime) -> Answer:

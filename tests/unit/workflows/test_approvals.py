@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from failback.contracts.requests import Answer
-from failback.contracts.words import Outcome, RequestKind
+from failback.contracts.words import Outcome, Phase, RequestKind
 from tests.unit.workflows.virtual_runtime import world
 from workflows import requests
 
@@ -100,6 +100,31 @@ async def test_there_is_no_way_around_two_persons() -> None:
     assert made.runtime.clock.hour == 1
     cancelled = next(a for a in made.run.answers if a.by == "temporal")
     assert not cancelled.accepted
+
+
+@pytest.mark.parametrize(
+    ("switch", "waits"),
+    [
+        ({"mode": "auto"}, True),
+        ({"mode": "scheduled", "at": "2026-01-01T00:02:00Z"}, True),
+        ({"mode": "manual", "downtime_budget": "PT1S", "on_overrun": "undo"}, True),
+        ({"mode": "manual"}, False),
+    ],
+)
+def test_a_reschedule_by_which_one_person_would_switch_waits_too(
+    switch: dict[str, str], waits: bool
+) -> None:
+    made = world(approvals=2, switch="manual")
+    made.run.phase = Phase.READY_TO_SWITCH
+    before = made.run.facts.switching
+
+    answer = made.ask(RequestKind.RESCHEDULE, by="ann", request_id="r", switch=switch)
+
+    assert answer.accepted and answer.pending is waits
+    assert made.run.facts.switching == before
+    if waits:
+        assert made.ask(RequestKind.APPROVE, of="r", by="bob").accepted
+        assert made.run.facts.switching != before
 
 
 async def test_a_repeat_of_a_waiting_request_answers_the_same() -> None:
