@@ -65,7 +65,7 @@ class CatalogActivities:
         if argument.outcome is Outcome.UNDONE and not argument.began:
             return self._forget(argument)
         if argument.outcome is Outcome.UNDONE:
-            self.catalog.close_undo(run.run_id, run.replica, now())
+            self.catalog.close_undo(run.run_id, run.replica, now(), argument.request)
             return Done(evidence="claims released, replica in state FAILOVER")
         if not self.catalog.is_committed(run.run_id) and argument.replica is not None:
             # A commit hands the replica to replication, which overwrites it: it must not serve.

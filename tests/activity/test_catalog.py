@@ -10,6 +10,7 @@ from temporalio.exceptions import ApplicationError
 
 from failback.catalog.ledger import SqlLedgerStore
 from failback.contracts.operations import CloseRun, RunRef, SetReplicaState
+from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState, ReplicaState, StepName
 from failback.disks.ledger import LedgerIdentity, SegmentRecord
@@ -52,6 +53,15 @@ def test_committing_twice_is_one_commit(world: World) -> None:
     assert world.catalog.claims() == ()
     points = world.catalog.replica_detail("web01").restore_points
     assert [point.snapshot for point in points] == ["snapshot-7"]
+
+
+def test_the_catalog_keeps_who_asked_for_an_undo_and_why(world: World) -> None:
+    request = Request(by="ann", reason="the application does not start")
+
+    world.run("close_run", close(world, Outcome.UNDONE, request=request))
+
+    run = world.catalog.get_run("run-1")
+    assert (run.by, run.reason) == ("ann", "the application does not start")
 
 
 def test_closing_a_run_removes_the_ledger_of_runs_that_ended_long_ago(world: World) -> None:
