@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from activities.edge import Attempt
 from activities.power import attested
-from activities.snapshots import STATE_ATTRIBUTE
+from activities.snapshots import STATE_ATTRIBUTE, second_copy_found, stop_second_copy
+from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CopyConfiguration,
     CreateTarget,
@@ -20,7 +21,6 @@ from failback.contracts.plan import RunPlan
 from failback.contracts.shell import VmConfiguration, VmShell
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import DiskPair, VmIdentity, VmView
-from failback.contracts.words import PowerState
 from failback.errors import SiteUnreachable, TargetNotOurs, VmChanged, VmNotFound
 from failback.hypervisor.ports import Sites
 
@@ -30,6 +30,7 @@ class CreationActivities:
     """Making, naming and deleting the target VM."""
 
     sites: Sites
+    catalog: Catalog
 
     def create_target(self, argument: CreateTarget, attempt: Attempt) -> CreateTargetResult:
         """Make the shell, off, with empty disks, under its temporary name.
@@ -65,12 +66,13 @@ class CreationActivities:
                 return Done(evidence="no VM was made")
             view = site.read([target])[0]
         except VmNotFound:
-            return Done(evidence="the VM is gone")
+            return Done(evidence="the VM is gone", alarm=second_copy_found(self.catalog, argument))
         except SiteUnreachable:
             name = argument.plan.target.name
             if not argument.accept_not_restored:
                 raise
             return Done(evidence=f"site {argument.site} cannot be asked; {name} is left there")
+        alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         foreign = _foreign(view, argument)
         if foreign and not argument.accept_not_restored:
             raise TargetNotOurs(
@@ -79,11 +81,9 @@ class CreationActivities:
                 "VM is then left as it is.",
             )
         if foreign:
-            return Done(evidence=f"{target} is left: {foreign}")
-        if view.power is not PowerState.OFF:
-            site.power_off(target, attempt.beat)
+            return Done(evidence=f"{target} is left: {foreign}", alarm=alarm)
         site.destroy_vm(target, run_id, attempt.beat)
-        return Done(evidence=f"{target} is deleted")
+        return Done(evidence=f"{target} is deleted", alarm=alarm)
 
     def _made(self, argument: DeleteTarget, attempt: Attempt) -> VmIdentity | None:
         plan = argument.plan

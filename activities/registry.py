@@ -146,7 +146,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
     rebase = RebaseActivities(rooms.sites, catalog, rooms.disks)
     reconcile = ReconcileActivities(rooms.sites, catalog)
-    creation = CreationActivities(rooms.sites)
+    creation = CreationActivities(rooms.sites, catalog)
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
     records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
     return [

@@ -33,7 +33,7 @@ from failback.errors import (
     VmChanged,
     VmError,
 )
-from failback.hypervisor.ports import Sites
+from failback.hypervisor.ports import Site, Sites
 
 STATE_ATTRIBUTE = "failback.state"
 MARK_ATTRIBUTE = "failback.job"
@@ -195,9 +195,8 @@ class SnapshotActivities:
         # A row of its own: the step's says whether it has finished.
         reverted = run_id, f"{argument.step.value}/reverted", target.moref
         evidence = "nothing was written: no target protective snapshot was made"
+        alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         if found:
-            if view.power is not PowerState.OFF:
-                site.power_off(target, attempt.beat)
             site.revert_to_snapshot(target, found.moref, run_id, attempt.beat)
             self.catalog.step_intent(*reverted, mark=found.moref, at=now())
             site.remove_snapshot(target, name, run_id, attempt.beat)
@@ -217,7 +216,7 @@ class SnapshotActivities:
             evidence = "not restored: the run was started without target protective snapshot"
         site.set_change_tracking(target, argument.tracking_was, attempt.beat)
         site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
-        return Done(evidence=evidence)
+        return Done(evidence=evidence, alarm=alarm)
 
     def clean_target(self, argument: CleanTarget, attempt: Attempt) -> Done:
         """After commit: snapshot removed, tracking as it was, mark cleared.
@@ -252,6 +251,37 @@ class SnapshotActivities:
             if site.get_attribute(target, attribute):
                 site.set_attribute(target, attribute, "", attempt.beat)
         return Done(evidence=f"target protective snapshot {'removed' if removed else 'was gone'}")
+
+
+def stop_second_copy(
+    site: Site, catalog: Catalog, argument: StepCall, view: VmView, attempt: Attempt
+) -> str:
+    """Power a target off that runs late in an undo, when the replica serves again: somebody started
+    it, or what a person declared of it while its site was away (attest_off) was wrong. The alarm;
+    empty when it is off.
+
+    Idempotent because the alarm stays in the catalog, and off is a state."""
+    if view.power is PowerState.OFF:
+        return second_copy_found(catalog, argument)
+    text = (
+        f"SPLIT_BRAIN: {view.identity} was {view.power} during the undo although it had to be off, "
+        "so it may have run beside the VM replica. It is powered off and what it wrote is lost; "
+        "look for what it told the world."
+    )
+    catalog.raise_alarm(argument.run.run_id, _code(argument), text)
+    site.power_off(view.identity, attempt.beat)
+    return text
+
+
+def second_copy_found(catalog: Catalog, argument: StepCall) -> str:
+    """What an attempt that died had found."""
+    code = _code(argument)
+    found = [one.message for one in catalog.alarms(argument.run.run_id) if one.code == code]
+    return found[-1] if found else ""
+
+
+def _code(argument: StepCall) -> str:
+    return f"SPLIT_BRAIN/{argument.step.value}"
 
 
 def description_of(argument: StepCall) -> str:

@@ -232,6 +232,8 @@ class Engine:
                 await self._rebase(step.phase)
                 continue
             self.run.facts = step.learn(self.run.facts, results)
+            for alarm in filter(None, (getattr(result, "alarm", "") for result in results)):
+                self.run.alarm(alarm)
             self._record(step, finished=True, evidence=evidence_of(results))
             await self._hooks(step, HookWhen.AFTER)
             if self._leaving():

@@ -52,6 +52,8 @@ class Done(Contract):
     """Result of an operation whose only product is evidence for people."""
 
     evidence: Text = ""
+    alarm: Text = ""
+    """What people must hear of although the operation went well."""
 
 
 class Preflight(StepCall):

@@ -262,8 +262,11 @@ async def test_an_update_that_nobody_could_answer_is_refused_and_leaves_no_trace
         status = await handle.query("status", result_type=Status)
         assert status.requests == ()
         events = (await handle.fetch_history()).events
-        accepted = "workflow_execution_update_accepted_event_attributes"
-        failed = "workflow_task_failed_event_attributes"
-        assert [e for e in events if e.HasField(accepted) or e.HasField(failed)] == []
+        assert [
+            event
+            for event in events
+            if event.HasField("workflow_execution_update_accepted_event_attributes")
+            or event.HasField("workflow_task_failed_event_attributes")
+        ] == []
         await handle.signal("commit")
         assert (await handle.result()).outcome is Outcome.COMMITTED
