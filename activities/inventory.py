@@ -37,6 +37,9 @@ from failback.preflight.findings import of_error
 
 log = logging.getLogger(__name__)
 
+KEPT_TEXT = 2000
+"""Of a sentence about what could not be read."""
+
 
 @dataclass(frozen=True)
 class InventoryActivities:
@@ -107,15 +110,22 @@ class InventoryActivities:
         return Done(evidence="both VMs are as planned")
 
     def probe(self, argument: Probe, attempt: Attempt) -> ProbeResult:
-        """Ask each site once. Idempotent because it only reads."""
+        """Ask each site, and for each VM, once. Idempotent because it only reads."""
         answers = []
-        for name in dict.fromkeys(argument.sites):
-            attempt.beat()
-            try:
+        try:
+            for name in dict.fromkeys(argument.sites):
+                attempt.beat()
                 answers.append(f"{name}: {self.sites.site(name).ping()}")
-            except FailbackError as error:
-                return ProbeResult(reachable=False, evidence=str(error))
-        return ProbeResult(reachable=True, evidence="; ".join(answers))
+            for vm in (*argument.must_be_off, *argument.power_known):
+                attempt.beat()
+                power = self.sites.site(vm.site).read([vm])[0].power
+                if power is PowerState.UNKNOWN or (
+                    vm in argument.must_be_off and power is not PowerState.OFF
+                ):
+                    return ProbeResult(reachable=False, evidence=f"{vm} is {power}")
+        except FailbackError as error:
+            return ProbeResult(reachable=False, evidence=str(error)[:KEPT_TEXT])
+        return ProbeResult(reachable=True, evidence="; ".join(answers)[:KEPT_TEXT])
 
 
 @dataclass(frozen=True)

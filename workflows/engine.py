@@ -387,14 +387,30 @@ class Engine:
         """Whether both sites answer now."""
         plan = self.run.facts.plan
         sites = (plan.target.site, plan.replica.site) if plan else ()
-        argument = ops.Probe(**head(self.run.facts, step), sites=sites)
+        return not await self._probe(ops.Probe(**head(self.run.facts, step), sites=sites))
+
+    async def trouble(self, step: Step) -> str:
+        """Why nothing may be decided without a person: a power state that cannot be read now, or is
+        not what it must be; empty when all is in order. The watch may be blind just then."""
+        facts = self.run.facts
+        must_be_off = (facts.known.replica, *facts.others)
+        argument = ops.Probe(
+            **head(facts, step),
+            sites=tuple(dict.fromkeys(vm.site for vm in (facts.known.target, *must_be_off))),
+            must_be_off=must_be_off,
+            power_known=(facts.known.target,),
+        )
+        return await self._probe(argument)
+
+    async def _probe(self, argument: ops.Probe) -> str:
+        """What is wrong; empty: nothing."""
         try:
             result: ops.ProbeResult = await self.runtime.run(
                 op.PROBE, argument, "Probe the sites", lambda: False
             )
-        except OperationError:
-            return False
-        return result.reachable
+        except OperationError as error:
+            return error.message or error.code
+        return "" if result.reachable else result.evidence or "a site could not be asked"
 
     def _record(
         self,

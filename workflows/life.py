@@ -201,12 +201,13 @@ class Life:
 
     async def _by_itself(self, mode: FinalizeMode, seen: tuple[FinalizePolicy, bool, str]) -> None:
         run = self.run
-        reachable = await self.engine.reachable(AWAIT_DECISION)
+        trouble = await self.engine.trouble(AWAIT_DECISION)
         if self._said() != seen:
             # Paused, adjusted or alarmed while the sites were asked: it is no longer what was said.
             return
-        if not reachable:
-            self._end_automatism("a site could not be asked for the power states")
+        if trouble:
+            said = trouble.rstrip(".")
+            self._end_automatism(f"the power states could not be read, or are wrong: {said}")
         elif mode is FinalizeMode.AUTO_COMMIT:
             requests.ask_commit(run, Request(by="auto_commit", reason="every probe held"))
         else:

@@ -487,15 +487,18 @@ class InspectRun(StepCall):
 
 
 class Probe(StepCall):
-    """Ask whether these sites answer."""
+    """Ask whether these sites answer; of VMs also whether their power states can be read."""
 
     sites: tuple[Name, ...] = Field(max_length=4)
+    must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    power_known: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
 
 
 class ProbeResult(Contract):
     """Which sites answered."""
 
     reachable: bool
+    """And of VMs that were asked for: every power state is what it must be."""
     evidence: Text = ""
 
 

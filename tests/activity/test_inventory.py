@@ -182,3 +182,28 @@ def test_a_probe_says_whether_the_sites_answer(world: World) -> None:
     assert world.run("probe", argument).reachable is True
     world.dr.down = True
     assert world.run("probe", argument).reachable is False
+
+
+@pytest.mark.parametrize(
+    ("replica", "target", "fine"),
+    [
+        (PowerState.OFF, PowerState.ON, True),
+        (PowerState.ON, PowerState.ON, False),
+        (PowerState.UNKNOWN, PowerState.ON, False),
+        (PowerState.OFF, PowerState.UNKNOWN, False),
+    ],
+)
+def test_a_probe_of_vms_wants_every_power_state_known(
+    world: World, replica: PowerState, target: PowerState, fine: bool
+) -> None:
+    world.dr.vm(world.replica).power = replica
+    world.production.vm(world.target).power = target
+
+    argument = Probe(
+        **world.head(StepName.AWAIT_DECISION),
+        sites=("production", "dr"),
+        must_be_off=(world.replica,),
+        power_known=(world.target,),
+    )
+
+    assert world.run("probe", argument).reachable is fine

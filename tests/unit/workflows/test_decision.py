@@ -230,3 +230,27 @@ async def test_a_commit_does_not_wait_for_limits_that_cannot_be_written(
 
     assert await made.live() is Outcome.COMMITTED
     assert ended(made) == HOUR
+
+
+@pytest.mark.parametrize("policy", [AUTO_COMMIT, AUTO_UNDO], ids=["commit", "undo"])
+async def test_nothing_is_decided_unless_every_power_state_is_read_in_that_moment(
+    policy: dict[str, Any],
+) -> None:
+    """The sites answer, but one does not know of a VM; the watch passes that over."""
+    made = world(finalize=policy)
+    asked: list[ops.Probe] = []
+
+    def look(argument: ops.Probe, number: int) -> ops.ProbeResult:
+        asked.append(argument)
+        return ops.ProbeResult(reachable=not argument.power_known, evidence="web01 is unknown")
+
+    made.runtime.script["probe"] = look
+    made.runtime.after(3 * HOUR, lambda: made.ask(RequestKind.COMMIT, by="a"))
+
+    assert await made.live() is Outcome.COMMITTED
+    assert ended(made) == 3 * HOUR and made.run.facts.commit.by == "a"
+    assert "web01 is unknown; a person must decide" in made.run.finalize_ended
+    assert [vm.name for vm in (*asked[0].must_be_off, *asked[0].power_known)] == [
+        "web01-replica",
+        "web01",
+    ]
