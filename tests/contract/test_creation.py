@@ -68,6 +68,26 @@ def test_creating_again_returns_the_same_vm(backend: Backend, beats: Beats) -> N
     assert again.moref == first.moref
 
 
+def test_what_was_made_is_found_by_its_mark_and_nothing_else_is(
+    backend: Backend, beats: Beats
+) -> None:
+    wanted = shell(backend)
+    assert backend.site.find_made(wanted, MARK, beats) is None
+
+    vm = made(backend, beats)
+
+    found = backend.site.find_made(wanted, MARK, beats)
+    assert found is not None and found.moref == vm.moref
+    assert backend.site.find_made(wanted, OTHER, beats) is None
+    # A VM of the wanted name that somebody else made is not ours.
+    assert backend.site.find_made(shell(backend, name="off"), OTHER, beats) is None
+    backend.site.rename_vm(vm, "web", "", beats)
+    again = backend.site.find_made(wanted, MARK, beats)
+    assert again is not None and again.moref == vm.moref
+    backend.site.destroy_vm(vm, MARK, beats)
+    assert backend.site.find_made(wanted, MARK, beats) is None
+
+
 def test_eight_callers_make_one_vm(backend: Backend) -> None:
     with ThreadPoolExecutor(8) as pool:
         calls = [pool.submit(made, backend, Beats()) for _ in range(8)]
