@@ -26,7 +26,9 @@ from failback.contracts.operations import (
     CleanTarget,
     CloseRun,
     DiskCall,
+    Preflight,
     RunHook,
+    RunRef,
     SetLimits,
     StepCall,
 )
@@ -286,6 +288,9 @@ def lease_of(argument: StepCall) -> str:
     The replica's lease spans steps and runs, so an attempt of an earlier one loses it too."""
     if isinstance(argument, DiskCall):
         return disk_lease(argument.target)
+    if isinstance(argument, Preflight):
+        # It must not take the replica away from a run that holds the claims.
+        return f"preflight/{argument.run.run_id}"
     if isinstance(argument, CleanTarget):
         # A cleanup may last for hours and must not stand in the way of the replica's next run.
         return f"cleanup/{argument.run.run_id}"
@@ -293,17 +298,23 @@ def lease_of(argument: StepCall) -> str:
         # Beside the steps and in an order of their own: neither changes a VM.
         kind = "limits" if isinstance(argument, SetLimits) else "hook"
         return f"{kind}/{argument.run.run_id}"
-    return f"replica/{argument.run.replica}"
+    return replica_lease(argument.run)
+
+
+def replica_lease(run: RunRef) -> str:
+    """Name of the lease on the replica of a run, and on its VMs."""
+    return f"replica/{run.replica}"
 
 
 def open_run_of(argument: StepCall) -> str | None:
     """The run that must still be open for this to begin: an attempt that was frozen since before
     its run ended must change nothing. Closing may be repeated, and a cleanup comes after it, as do
-    the hooks of what closes a run."""
+    the hooks of what closes a run; preflight opens a run again that it has refused."""
     if isinstance(argument, RunHook):
         after = argument.hook.when is HookWhen.AFTER and argument.hook.step in CLOSING
         return None if after else argument.run.run_id
-    return None if isinstance(argument, CleanTarget | CloseRun) else argument.run.run_id
+    beyond = isinstance(argument, CleanTarget | CloseRun | Preflight)
+    return None if beyond else argument.run.run_id
 
 
 def disk_lease(opening: DiskOpening) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from activities.edge import Attempt, lease_of
+from activities.edge import Attempt, replica_lease
 from activities.gathering import Gathering
 from activities.preview import judge
 from failback.catalog.replicas import claim_of
@@ -83,10 +83,10 @@ class InventoryActivities:
         return PreflightResult(findings=judged.findings, plan=judged.plan)
 
     def _end(self, argument: Preflight, attempt: Attempt, plan: RunPlan | None) -> None:
-        """Record how it ended. The lease is taken only here, now that the claims are ours: an
+        """Record how it ended. The replica's lease is taken only here, when the claims are ours: an
         attempt that was frozen must not refuse, or plan anew, a run that has gone on."""
         text = plan.model_dump_json() if plan is not None else None
-        lease = lease_of(argument)
+        lease = replica_lease(argument.run)
         self.catalog.end_preflight(argument.run.run_id, lease, attempt.owner, attempt.turn, text)
 
     def check_drift(self, argument: CheckDrift, attempt: Attempt) -> Done:

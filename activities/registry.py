@@ -150,8 +150,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     difference = DifferenceActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.segment_bytes)
     records = CatalogActivities(rooms.sites, catalog, rooms.ledger_retention)
     return [
-        # Not leased: it must not take the lease away from a run that holds the claims.
-        bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False, leased=False),
+        bind(op.PREFLIGHT, inventory.preflight, catalog, recorded=False),
         bind(op.LOOK_AHEAD, previews.look_ahead, catalog, recorded=False, leased=False),
         bind(op.CHECK_DRIFT, inventory.check_drift, catalog),
         bind(op.PROBE, inventory.probe, catalog, recorded=False, leased=False),

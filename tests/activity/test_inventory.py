@@ -15,7 +15,7 @@ from failback.contracts.operations import (
 )
 from failback.contracts.placement import DatastoreView
 from failback.contracts.start import StartRequest
-from failback.contracts.words import PowerState, ReplicaState, StepName
+from failback.contracts.words import Outcome, PowerState, ReplicaState, StepName
 from tests.activity.world import MIB, World, random_bytes, write_disk
 
 
@@ -47,6 +47,29 @@ def test_a_healthy_pair_gets_a_plan_and_keeps_its_claims(mapped: World) -> None:
     assert first.plan.replica_power is PowerState.ON
     assert {claim.object.split(":")[0] for claim in mapped.catalog.claims()} == {"replica", "vm"}
     assert len(mapped.catalog.claims()) == 3
+
+
+def test_an_attempt_that_comes_late_does_not_open_again_what_a_newer_one_refused(
+    mapped: World,
+) -> None:
+    mapped.production.vm(mapped.target).turn(PowerState.ON)
+    argument = Preflight(
+        run=RunRef(run_id="run-1", replica="web01"),
+        step=StepName.PREFLIGHT,
+        request=StartRequest(replica="web01"),
+    )
+    scheduling = {"activity_id": "2000001"}
+    newer = mapped.run("preflight", argument, attempt=2, **scheduling)
+    assert [finding.code for finding in newer.findings] == ["TARGET_RUNS"]
+
+    with pytest.raises(ApplicationError, match="scheduled after"):
+        mapped.run("preflight", argument, attempt=1, **scheduling)
+
+    assert mapped.catalog.get_run("run-1").outcome is Outcome.REFUSED
+    assert mapped.catalog.claims() == ()
+    # The same one again, because its answer was lost, is another matter.
+    again = mapped.run("preflight", argument, attempt=3, **scheduling)
+    assert again.findings == newer.findings
 
 
 def test_disks_that_name_different_disks_are_refused_unless_accepted(mapped: World) -> None:
