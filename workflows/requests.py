@@ -86,6 +86,8 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
         return f"{kind} is not possible: an undo was accepted already."
     if run.commit_asked and kind is RequestKind.UNDO:
         return "undo is not possible: a commit was accepted already."
+    if kind in ATTESTING and request.attest_off and not (request.by and request.reason):
+        return "attest_off needs `by` and `reason`: somebody answers for what no site can say."
     if kind is RequestKind.RETRY and request.rebase_target and not _grown(run):
         return "rebase_target is possible only where a disk of the VM replica has grown."
     try:

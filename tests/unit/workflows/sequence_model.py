@@ -26,6 +26,8 @@ MAY: dict[str, set[str]] = {
 }
 IN_TROUBLE = {"retry", "undo", "adjust", "approve"}
 AFTER_UNDO = IN_TROUBLE
+ATTESTS = {"undo", "retry"}
+"""With `attest_off` somebody answers for what no site says, by name and with a reason."""
 OF_TWO = {"switch_over", "commit", "undo"}
 AFTER: dict[str, set[str]] = {
     "PREFLIGHT": {"SYNCING"},
@@ -80,6 +82,8 @@ class Model:
             fits = fits and kind in AFTER_UNDO
         if self.committing:
             fits = fits and kind != "undo"
+        if kind in ATTESTS and body.get("attest_off"):
+            fits = fits and bool(body.get("by") and body.get("reason"))
         match kind:
             case "pause":
                 fits = fits and not self.paused
@@ -109,7 +113,12 @@ class Model:
 
     def needs_two(self, kind: str, body: dict[str, Any]) -> bool:
         """Whether a second person must agree."""
-        return self.approvals > 1 and (kind in OF_TWO or (kind == "adjust" and "finalize" in body))
+        decides = kind == "adjust" and "finalize" in body
+        switch = body.get("switch", {})
+        holds_back = set(switch) <= {"mode", "resync_interval"}
+        holds_back = holds_back and switch.get("mode", "manual") == "manual"
+        moves = kind == "reschedule" and not holds_back
+        return self.approvals > 1 and (kind in OF_TWO or decides or moves)
 
     def expire(self, now: datetime) -> None:
         """What nobody approved in time is void."""
@@ -178,7 +187,7 @@ class Model:
                 self.mode, self.at = self._merged(body)
             case _:
                 pass
-        if kind in ("undo", "retry"):
+        if kind in ATTESTS:
             self.attested |= set(body.get("attest_off", ()))
         if self.committing and self.undoing:
             raise Wrong("both commit and undo were accepted")

@@ -104,7 +104,9 @@ def test_only_undo_and_retry_declare_a_vm_to_be_off() -> None:
         assert made.ask(kind, attest_off=["web01"]).accepted
     assert not made.run.facts.attested_off
 
-    assert made.ask(RequestKind.UNDO, attest_off=["web01"]).accepted
+    nameless = made.ask(RequestKind.UNDO, attest_off=["web01"], by="ann")
+    assert not nameless.accepted and "needs `by` and `reason`" in nameless.message
+    assert made.ask(RequestKind.UNDO, attest_off=["web01"], by="ann", reason="It burnt.").accepted
     assert made.run.facts.attested_off == ("web01",)
 
 
