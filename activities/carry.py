@@ -9,7 +9,7 @@ from failback.contracts.operations import CarryOverHardware, CarryOverResult
 from failback.contracts.plan import CarriedDisk
 from failback.contracts.vm import DiskPair, VmIdentity
 from failback.contracts.words import PowerState
-from failback.errors import VmChanged
+from failback.errors import VmChanged, VmNotFound
 from failback.hypervisor.ports import Site, Sites
 
 
@@ -64,6 +64,11 @@ class CarryActivities:
         a revert would only detach them and leave their files behind."""
         target, carry = argument.target, argument.carry
         beat = attempt.beat
+        try:
+            site.read([target])
+        except VmNotFound:
+            # Whether the target may be missing is asked where its content is restored.
+            return CarryOverResult(evidence=f"{target} is gone, with what was carried over")
         if carry.disks and argument.reverted_next:
             # Its content is reverted next, so nothing is lost that would be kept.
             site.power_off(target, beat)

@@ -19,9 +19,11 @@ from failback.contracts.vm import VmIdentity
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
+    FailbackError,
     GuestShutdownTimeout,
     SiteUnreachable,
     SplitBrain,
+    VmNotFound,
 )
 from failback.hypervisor.ports import Site, Sites
 
@@ -44,9 +46,9 @@ class PowerActivities:
         site = self.sites.site(argument.vm.site)
         try:
             view = site.read([argument.vm])[0]
-        except SiteUnreachable:
+        except (SiteUnreachable, VmNotFound) as error:
             if not attested(argument.vm, argument.attest_off):
-                raise
+                raise named(error, argument.vm) from error.__cause__
             # Service comes back first; what the site says when it answers is checked later.
             return PowerOffResult(
                 was=PowerState.UNKNOWN,
@@ -118,9 +120,11 @@ class PowerActivities:
             attempt.beat()
             try:
                 power = self.sites.site(other.site).read([other])[0].power
-            except SiteUnreachable as error:
+            except (SiteUnreachable, VmNotFound) as error:
                 if attested(other, argument.attest_off):
                     continue
+                if isinstance(error, VmNotFound):
+                    raise named(error, other) from error.__cause__
                 raise SiteUnreachable(
                     f"{argument.vm} is not powered on because the power state of {other} cannot be "
                     f"read: {error.what}",
@@ -132,6 +136,17 @@ class PowerActivities:
                     "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
                 )
+
+
+def named(error: FailbackError, vm: VmIdentity) -> FailbackError:
+    """The error, with what a person may answer where the VM is gone from its inventory: one that
+    was registered anew has another reference, and may run under it."""
+    if not isinstance(error, VmNotFound):
+        return error
+    return VmNotFound(
+        error.what,
+        f"See that no VM with the disks of {vm.name} runs, then send attest_off with {vm.name!r}.",
+    )
 
 
 def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:

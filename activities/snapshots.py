@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
-from activities.power import attested
+from activities.power import attested, named
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CleanTarget,
@@ -32,6 +32,7 @@ from failback.errors import (
     TargetNotRestorable,
     VmChanged,
     VmError,
+    VmNotFound,
 )
 from failback.hypervisor.ports import Site, Sites
 
@@ -139,9 +140,9 @@ class SnapshotActivities:
         for vm in argument.vms:
             try:
                 waited.append(self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat))
-            except SiteUnreachable:
+            except (SiteUnreachable, VmNotFound) as error:
                 if not attested(vm, argument.attest_off):
-                    raise
+                    raise named(error, vm) from error.__cause__
                 waited.append(f"{vm} cannot be asked; a person declared it to be off")
         return Done(evidence="; ".join(text for text in waited if text) or "nothing was under way")
 
@@ -190,7 +191,15 @@ class SnapshotActivities:
         site = self.sites.site(argument.target.site)
         target, run_id = argument.target, argument.run.run_id
         name = snapshot_name(run_id, TARGET_PURPOSE)
-        view = site.read([target])[0]
+        try:
+            view = site.read([target])[0]
+        except VmNotFound as error:
+            if not argument.accept_not_restored:
+                raise VmNotFound(
+                    error.what,
+                    "Look for it; to go on without, send undo with accept_target_not_restored.",
+                ) from error
+            return Done(evidence=f"{target} is gone: accepted by the operator")
         found = the_one(view, name)
         # A row of its own: the step's says whether it has finished.
         reverted = run_id, f"{argument.step.value}/reverted", target.moref

@@ -7,7 +7,15 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.operations import PowerOff, PowerOn, PowerOnResult, Settle
+from failback.contracts.operations import (
+    CarryOverHardware,
+    PowerOff,
+    PowerOn,
+    PowerOnResult,
+    RestoreTarget,
+    Settle,
+)
+from failback.contracts.plan import Carry
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState, StepName
 from failback.errors import SiteUnreachable
 from tests.activity.world import World
@@ -181,3 +189,49 @@ def test_an_attempt_that_begins_after_its_run_has_ended_changes_nothing(world: W
 
     assert caught.value.type == "LeaseLost"
     assert world.dr.vm(world.replica).power is PowerState.ON
+
+
+def test_a_target_that_was_deleted_does_not_keep_the_service_away_from_dr(world: World) -> None:
+    """Under another reference it may run, so a person has to answer for it."""
+    del world.production.vms[world.target.moref]
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    attest = {"attest_off": ("web01",)}
+    settle = {**world.head(StepName.SETTLE), "vms": (world.target, world.replica)}
+    power_on = {"vm": world.replica, "must_be_off": (world.target,)}
+    carry = CarryOverHardware(
+        **world.head(StepName.UNDO_CARRY_OVER),
+        target=world.target,
+        carry=Carry(cpus=2, memory_mb=4, cpus_before=1, memory_mb_before=4),
+        back=True,
+        reverted_next=False,
+    )
+    for name, argument in (
+        ("settle", Settle.model_validate(settle)),
+        ("power_off", off(world, vm=world.target)),
+        ("power_on", on(world, **power_on)),
+    ):
+        with pytest.raises(ApplicationError, match="attest_off") as caught:
+            world.run(name, argument)
+        assert (caught.value.type, caught.value.non_retryable) == ("VmNotFound", True)
+
+    world.run("settle", Settle.model_validate({**settle, **attest}))
+    assert world.run("power_off", off(world, vm=world.target, **attest)).way is PowerOffWay.ATTESTED
+    world.run("power_on", on(world, **power_on, **attest))
+    world.run("carry_over", carry)
+
+    assert world.dr.vm(world.replica).power is PowerState.ON
+
+
+def test_a_target_that_was_deleted_is_not_restored_only_if_that_is_accepted(world: World) -> None:
+    restore = RestoreTarget(
+        **world.head(StepName.UNDO_PROTECT_TARGET),
+        target=world.target,
+        snapshot="snapshot-1",
+        tracking_was=False,
+    )
+    del world.production.vms[world.target.moref]
+
+    with pytest.raises(ApplicationError, match="accept_target_not_restored"):
+        world.run("restore_target", restore)
+    accepted = restore.model_copy(update={"accept_not_restored": True})
+    assert "accepted" in world.run("restore_target", accepted).evidence
