@@ -186,7 +186,7 @@ class Game:
         status = self.status()
         show.markdown(status)
         self._policies()
-        self.model.entered(status.phase.value)
+        self.model.entered(status.phase.value, self.runtime.clock)
 
     def _policies(self) -> None:
         """What the run may decide by itself, because it was told to at the start or since."""

@@ -64,6 +64,8 @@ class Model:
     paused: bool = False
     committing: bool = False
     undoing: bool = False
+    switching: bool = False
+    """Somebody said `switch_over` and nobody has rescheduled since."""
     attested: set[str] = field(default_factory=set)
     power_on_replica: bool = True
     waits: list[Waits] = field(default_factory=list)
@@ -185,6 +187,9 @@ class Model:
                 self.paused = False
             case "reschedule":
                 self.mode, self.at = self._merged(body)
+                self.switching = False
+            case "switch_over":
+                self.switching = True
             case _:
                 pass
         if kind in ATTESTS:
@@ -192,13 +197,20 @@ class Model:
         if self.committing and self.undoing:
             raise Wrong("both commit and undo were accepted")
 
-    def entered(self, phase: str) -> None:
+    def _due(self, now: datetime) -> bool:
+        """Whether the switch may begin: the budget apart, which is a prediction."""
+        timely = self.mode == "scheduled" and self.at is not None and self.at <= now
+        return self.switching or self.mode == "auto" or timely
+
+    def entered(self, phase: str, now: datetime) -> None:
         """The run shows this phase. Wrong where the work cannot go on there."""
         if phase in ("NEEDS_OPERATOR", self.phase, "CLOSED"):
             return
         undo = phase == "UNDOING" and self.phase in FORWARD
         if not undo and phase not in AFTER.get(self.phase, set()):
             raise Wrong(f"from {self.phase} the run goes to {phase}")
+        if phase == "SWITCHING" and not self._due(now):
+            raise Wrong(f"it switches, but was told {self.mode} {self.at}")
         if phase == "COMMITTING" and not self.committing:
             raise Wrong("it commits and nobody said so")
         if phase == "UNDOING" and not self.undoing:

@@ -21,13 +21,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from failback.contracts.requests import Answer
-from failback.contracts.words import FinalizeMode, RequestKind, StepName
+from failback.contracts.words import FinalizeMode, Outcome, RequestKind, StepName
 from tests.unit.workflows.sequence_game import Admit, Game, Held, Parts
 from tests.unit.workflows.sequence_sites import Wrong
 from workflows import requests
 from workflows.engine import Engine, OperationError, Run, UndoAsked
+from workflows.gate import note_cycle
 from workflows.life import Life
-from workflows.steps import UNDO_POWER_ON_TARGET, Step
+from workflows.steps import UNDO_POWER_ON_TARGET, Step, after_gate
 
 MINUTE = timedelta(minutes=1)
 AT = "2026-01-01T03:00:00+00:00"
@@ -397,6 +398,15 @@ class DecidesAlone(Life):
             self.run.undo_asked = mode is FinalizeMode.AUTO_UNDO
 
 
+class NeverWaits(Life):
+    """After pass 1 the switch begins, whatever was said of it."""
+
+    async def _from_gate(self) -> Outcome:
+        note_cycle(self.run, StepName.FREEZE_REPLICA, StepName.TRANSPORT_CHANGES)
+        await self.engine.forward(after_gate(self.run.facts.request.destination))
+        return await self._from_decision()
+
+
 BUGS: dict[str, tuple[Parts, dict[str, Any]]] = {
     "commit-while-syncing": (Parts(admit=accepting(RequestKind.COMMIT)), {}),
     "undo-after-commit": (Parts(admit=accepting(RequestKind.UNDO)), {}),
@@ -406,6 +416,7 @@ BUGS: dict[str, tuple[Parts, dict[str, Any]]] = {
     "target-on-before-replica-off": (Parts(engine=PowersOnFirst), {}),
     "replica-on-before-target-off": (Parts(engine=UndoesInOrder), {}),
     "snapshot-left": (Parts(engine=LeavesSnapshot), {}),
+    "switches-too-early": (Parts(life=NeverWaits), {}),
     "gives-up": (Parts(engine=GivesUp), {}),
     "decides-although-told-not-to": (
         Parts(life=DecidesAlone),
