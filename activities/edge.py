@@ -17,7 +17,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from temporalio import activity
-from temporalio.exceptions import ApplicationError, ApplicationErrorCategory, CancelledError
+from temporalio.exceptions import (
+    ApplicationError,
+    ApplicationErrorCategory,
+    CancelledError,
+    FailureError,
+)
 
 from failback.catalog.records import Beginning, Turn
 from failback.catalog.repository import Catalog
@@ -40,6 +45,7 @@ from failback.errors import (
     FailbackError,
     LeaseLost,
     Stopped,
+    Unexpected,
     WindowClosed,
 )
 from workflows.operations import Operation
@@ -219,6 +225,17 @@ def bind(
             # Without its causes: with their tracebacks the server keeps "exceeds size limit" in
             # place of the sentence that people need. They are in our log.
             raise failure(error, argument, catalog if recorded else None, key) from None
+        except FailureError:
+            raise
+        except Exception as error:
+            # Patience must hold for this too: the server would try again for ever, and nobody would
+            # be asked. What it says may hold a secret and stays in our log.
+            log.exception("activity ended unexpectedly", extra={"activity": operation.name})
+            surprise = Unexpected(
+                f"{operation.name} ended with {type(error).__name__}, which nobody has foreseen.",
+                "The worker's log has the whole of it; send retry, or undo.",
+            )
+            raise failure(surprise, argument, catalog if recorded else None, key) from None
 
     run.__name__ = operation.name
     run.__annotations__ = {"argument": operation.argument, "return": operation.result}

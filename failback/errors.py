@@ -296,6 +296,13 @@ class VerifyMismatch(DiskError):
     """Both sides differ even after a comparison of the whole disk."""
 
 
+class Unexpected(FailbackError):
+    """An error that no adapter has named: a defect, here or in something that we rest on."""
+
+    retryable = True
+    audience = Audience.DEVELOPER
+
+
 class LeaseLost(FailbackError):
     """A newer attempt has taken over, or our lease lapsed; this attempt must not touch anything."""
 

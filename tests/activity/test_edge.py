@@ -177,3 +177,19 @@ def test_the_catalog_knows_the_phase_and_that_an_operator_is_needed(world: World
         world.environment().run(with_method(world, full), remove(world, phase=Phase.SYNCING))
 
     assert world.catalog.get_run("run-1").phase == "NEEDS_OPERATOR(SYNCING)"
+
+
+@pytest.mark.parametrize(("patience", "asks"), [(timedelta(hours=1), False), (timedelta(0), True)])
+def test_patience_holds_for_what_nobody_has_foreseen(
+    world: World, patience: timedelta, asks: bool
+) -> None:
+    def broken(argument: RemoveSnapshot, attempt: Attempt) -> Done:
+        raise KeyError("password=geheim")
+
+    with pytest.raises(ApplicationError) as caught:
+        world.environment().run(with_method(world, broken), remove(world, patience=patience))
+
+    assert (caught.value.type, caught.value.non_retryable) == ("Unexpected", asks)
+    assert "KeyError" in caught.value.message and "geheim" not in caught.value.message
+    (row,) = world.catalog.steps("run-1")
+    assert "KeyError" in (row.last_error or "")

@@ -28,6 +28,7 @@ from failback.contracts.vm import VmIdentity
 from failback.contracts.words import Outcome, Phase, PowerState, ReplicaState, RequestKind, StepName
 from failback.disks.copier import CopyOptions
 from failback.disks.kinds import DatastoreAccess
+from failback.errors import Unexpected
 from failback.hypervisor.testing_vm import FakeVm
 from tests.simulation.crew import Crew, Died
 from tests.simulation.doubles import SimCatalog, SimDisks, SimSite, SimSites, state_dir
@@ -138,6 +139,8 @@ class SimRuntime(VirtualRuntime):
         if isinstance(error, CancelledError):
             raise OperationStopped
         if isinstance(error, ApplicationError):
+            if error.type == Unexpected.__name__:
+                raise Wrong(f"{label} ended with {error.message}") from error
             if not error.non_retryable:
                 return None
             details = error.details[0] if error.details else {}
@@ -344,7 +347,10 @@ class Simulation:
             target=facts.known.target,
             tracking_was=facts.known.target_tracking,
         )
-        await self.runtime.run(op.CLEAN_TARGET, argument, "clean", lambda: False)
+        try:
+            await self.runtime.run(op.CLEAN_TARGET, argument, "clean", lambda: False)
+        except OperationError as error:
+            raise Wrong(f"nobody is asked about the cleanup: {error}") from error
 
     def _operator(self) -> None:
         """Somebody looks every five minutes and does what the run asks for."""
