@@ -352,6 +352,7 @@ class Engine:
     async def _ask_operator(self, step: Step, error: OperationError) -> None:
         """Stand in NEEDS_OPERATOR until a person answers or the cause has gone away."""
         run, runtime = self.run, self.runtime
+        since = runtime.now()
         probing = error.unreachable and run.facts.request.auto_retry
         run.operator = OperatorCall(
             from_phase=step.phase,
@@ -360,7 +361,7 @@ class Engine:
             message=error.message,
             tried=error.tried,
             may=may_ask_operator(step.phase),
-            since=runtime.now(),
+            since=since,
             probing=probing,
         )
         seen = run.retries
@@ -376,8 +377,10 @@ class Engine:
                 await runtime.wait(answered)
             elif not await runtime.wait(answered, delay, ASK_AGAIN) and await self.reachable(step):
                 break
-            # A site may be away for days: asking ever more rarely keeps the history short.
-            delay = min(delay * 2, timedelta(minutes=15))
+            # A site may be away for months, and no other execution goes on from here: asking ever
+            # more rarely, in proportion to how long it has been away, keeps the history short.
+            away = runtime.now() - since
+            delay = min(delay * 2, max(timedelta(minutes=15), away / 100))
         run.operator = None
         self.enter(step.phase)
         if self._leaving():

@@ -214,3 +214,20 @@ async def test_rescheduled_during_the_last_look_the_switch_waits() -> None:
     assert await made.live() is Outcome.COMMITTED
     assert seen == [Phase.READY_TO_SWITCH]
     assert made.runtime.names().count("check_drift") >= 2
+
+
+async def test_a_site_that_is_away_for_a_year_is_asked_some_hundred_times() -> None:
+    """A history may have 51,200 events, and each time costs it some."""
+    made = world()
+    back = made.runtime.clock + timedelta(days=365)
+
+    def away(argument: Any, number: int) -> Any:
+        if made.runtime.clock < back:
+            return OperationError("SiteUnreachable", "It does not answer.", unreachable=True)
+        return None
+
+    made.runtime.script |= {"power_off": away, "probe": away}
+    made.runtime.after(timedelta(days=380), lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+    assert made.runtime.names().count("probe") < 1000
