@@ -59,7 +59,10 @@ class InventoryActivities:
             record = self.catalog.get_replica(request.replica)
         except ReplicaUnknown as error:
             return PreflightResult(findings=(of_error(error, request.replica),))
-        self.catalog.open_run(run.run_id, f"failback/{run.replica}", request.replica, request)
+        lease = (attempt.lease, attempt.epoch) if attempt.lease is not None else None
+        self.catalog.open_run(
+            run.run_id, f"failback/{run.replica}", request.replica, request, lease
+        )
         try:
             claims = [f"replica:{request.replica}", claim_of(record.replica)]
             self.catalog.claim(run.run_id, [*claims, claim_of(record.source)])

@@ -97,9 +97,9 @@ def generation_of(session: Session, run_id: str) -> int:
     return max((row.generation for row in rows), default=0)
 
 
-def check_lease(session: Session, name: str, epoch: int) -> None:
-    """LeaseLost unless this epoch is the newest."""
-    row = session.get(LeaseRow, name)
+def check_lease(session: Session, name: str, epoch: int, *, hold: bool = False) -> None:
+    """LeaseLost unless this epoch is the newest; `hold`: until this transaction ends, too."""
+    row = session.get(LeaseRow, name, with_for_update=hold)
     if row is None or row.epoch != epoch:
         owner = row.owner if row else "nobody"
         raise LeaseLost(

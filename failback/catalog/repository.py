@@ -127,10 +127,26 @@ class Catalog:
     # Runs
 
     def open_run(
-        self, run_id: str, workflow_id: str, replica: str, request: StartRequest
+        self,
+        run_id: str,
+        workflow_id: str,
+        replica: str,
+        request: StartRequest,
+        lease: tuple[str, int] | None = None,
     ) -> RunRecord:
-        """Record a run; the same again is success. ReplicaUnknown, StateConflict."""
-        return self._write(runs.open_run, run_id, workflow_id, replica, request, self._now())
+        """Record a run; the same again is success. ReplicaUnknown, StateConflict.
+
+        Args:
+            lease: name and epoch that must hold in this transaction (LeaseLost): preflight opens a
+                run again that it has refused, and one that was frozen must not.
+        """
+
+        def open_under(session: Session) -> RunRecord:
+            if lease is not None:
+                locks.check_lease(session, *lease, hold=True)
+            return runs.open_run(session, run_id, workflow_id, replica, request, self._now())
+
+        return self._write(open_under)
 
     def get_run(self, run_id: str) -> RunRecord:
         """One run; StateConflict where there is none."""

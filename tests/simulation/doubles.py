@@ -65,6 +65,10 @@ class SimSite(FakeSite):
         super().revert_to_snapshot(vm, snapshot, mark, beat)
         self.reverted(vm)
 
+    def grow_disk(self, vm: VmIdentity, disk_key: int, capacity_bytes: int, beat: Beat) -> None:
+        super().grow_disk(vm, disk_key, capacity_bytes, beat)
+        self.reverted(vm)
+
     def create_snapshot(self, vm: VmIdentity, name: str, description: str, beat: Beat) -> str:
         if self.forgets_marks:
             # A deliberate bug: an earlier attempt's snapshot is not looked for.

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import tempfile
+from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -187,6 +188,11 @@ class Simulation:
         self.wants = self.choice.choice([RequestKind.COMMIT, RequestKind.UNDO])
         self.lost = False
         self.looks = 0
+        self.growth = random.Random(f"growth {seed}")
+        self.grows = self.growth.random() < 0.2
+        """Whether somebody will make the replica's disks larger."""
+        self.stood: Counter[str] = Counter()
+        """How often the operator found it standing, by the code of the error."""
         self.crew.cut, self.crew.guest = self._cut, self._guest
         self.crew.people, self.crew.watch = self._people, self._at_most_one
         self.crew.quiet = False
@@ -246,6 +252,19 @@ class Simulation:
             disk = self.crew.rng.choice(vm.disks)
             offset = self.crew.rng.randrange(0, SIZE - 4096)
             disk.data[offset : offset + 4096] = self.crew.rng.randbytes(4096)
+        # No disk grows under a snapshot.
+        can = self.grows and vm.power is PowerState.ON and not vm.snapshots
+        # After pass 1 the target can follow; before it, the run is refused or undone.
+        often = 0.03 if self.run.facts.base else 0.0006
+        if can and self.growth.random() < often:
+            self._grow(vm)
+
+    def _grow(self, vm: FakeVm) -> None:
+        self.grows = False
+        disk = self.growth.choice(vm.disks)
+        disk.data.extend(self.growth.randbytes(4096) + bytes(60 * KIB))
+        disk.track(reset=True)
+        self.crew.note(f"the replica's disk {disk.key} has grown")
 
     def _people(self) -> None:
         """Somebody asks for something at a moment that nobody foresaw."""
@@ -272,6 +291,10 @@ class Simulation:
         if plan is None or not plan.target_exists:
             return None
         return self.production.vms.get(plan.target.moref)
+
+    def _target_name(self) -> str:
+        plan = self.run.facts.plan
+        return plan.target.name if plan is not None else ""
 
     # --- the life ---
 
@@ -365,8 +388,16 @@ class Simulation:
             raise Wrong(f"it never comes to an end: {run.phase} {run.operator}")
         if run.operator is not None:
             self.crew.note(f"operator sees {run.operator.code}")
-            used = run.operator.code == "ReplicaUsed"
-            ask(RequestKind.UNDO, replica_content="keep") if used else ask(RequestKind.RETRY)
+            code = run.operator.code
+            self.stood[code] += 1
+            if code == "ReplicaUsed":
+                ask(RequestKind.UNDO, replica_content="keep")
+            elif code == "ReplicaGrown" and self.growth.random() < 0.7:
+                ask(RequestKind.RETRY, rebase_target=True)
+            elif code == "ReplicaGrown" or (code == "DiskSizeMismatch" and self.stood[code] > 2):
+                ask(RequestKind.UNDO)
+            else:
+                ask(RequestKind.RETRY)
         elif run.paused:
             ask(RequestKind.RESUME)
         elif run.phase is Phase.READY_TO_SWITCH and self.choice.random() < 0.5:
@@ -403,6 +434,13 @@ class Simulation:
             return
         # The replica serves again and keeps what its guest wrote.
         self.before["web01-replica"]["data"] = replica["data"]
+        for name in ("web01", "web01-restored"):
+            # Undo does not shrink what was grown; behind the old content there is nothing.
+            for number, old in enumerate(self.before[name]["data"]):
+                found = now[name]["data"][number]
+                room = len(replica["data"][number]) - len(old)
+                if name == self._target_name() and found == old + bytes(room):
+                    self.before[name]["data"][number] = found
         if now != self.before:
             raise Wrong(f"after {self.outcome}: {_difference(self.before, now)}")
         if state is not ReplicaState.FAILOVER:
