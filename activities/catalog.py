@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from activities.edge import Attempt, now, snapshot_name
+from activities.power import attested
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState
-from failback.errors import CatalogUnavailable, ReplicaUnknown, SplitBrain
+from failback.errors import CatalogUnavailable, ReplicaUnknown, SiteUnreachable, SplitBrain
 from failback.hypervisor.ports import Sites
 
 LOG = logging.getLogger(__name__)
@@ -67,14 +68,8 @@ class CatalogActivities:
         if argument.outcome is Outcome.UNDONE:
             self.catalog.close_undo(run.run_id, run.replica, now(), argument.request)
             return Done(evidence="claims released, replica in state FAILOVER")
-        if not self.catalog.is_committed(run.run_id) and argument.replica is not None:
-            # A commit hands the replica to replication, which overwrites it: it must not serve.
-            power = self.sites.site(argument.replica.site).read([argument.replica])[0].power
-            if power is not PowerState.OFF:
-                raise SplitBrain(
-                    f"Commit is refused while the replica {argument.replica} is {power}.",
-                    "Power it off and send retry.",
-                )
+        if not self.catalog.is_committed(run.run_id):
+            self._demand_order(argument, attempt)
         attempt.beat()
         took_place = None
         if argument.old_source is not None and argument.target is not None:
@@ -91,6 +86,29 @@ class CatalogActivities:
             took_place=took_place,
         )
         return Done(evidence="replica READY, protective snapshot is its newest restore point")
+
+    def _demand_order(self, argument: CloseRun, attempt: Attempt) -> None:
+        """A commit hands the replica to replication, which overwrites it: it must not serve, and
+        nobody may have to guess what runs."""
+        replica = () if argument.replica is None else (argument.replica,)
+        off = dict.fromkeys((*replica, *argument.must_be_off))
+        for vm in (*off, *argument.power_known):
+            attempt.beat()
+            try:
+                power = self.sites.site(vm.site).read([vm])[0].power
+            except SiteUnreachable:
+                if vm in off and attested(vm, argument.attest_off):
+                    continue
+                raise
+            if vm in off and power is not PowerState.OFF:
+                raise SplitBrain(
+                    f"Commit is refused while {vm} is {power}.", "Power it off and send retry."
+                )
+            if power is PowerState.UNKNOWN:
+                raise SplitBrain(
+                    f"Commit is refused while the power state of {vm} cannot be read.",
+                    "Look why its host does not tell it, then send retry.",
+                )
 
     def _forget(self, argument: CloseRun) -> Done:
         """Close a run whose preflight had not ended, also one that it had not recorded yet."""

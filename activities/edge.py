@@ -122,8 +122,11 @@ class Attempt:
 
     @property
     def scheduling(self) -> str:
-        """The same for all attempts of one scheduling, another after a `retry`."""
-        return activity.info().activity_id
+        """The same for all attempts of one scheduling, another after a `retry`, also in another
+        execution of the run: the numbers of activities begin anew there."""
+        info = activity.info()
+        # The end of the id: it begins with the time.
+        return f"{(info.workflow_run_id or '')[-12:]}-{info.activity_id}"
 
 
 class Heart:

@@ -81,8 +81,23 @@ def go_on(attempt: Attempt) -> None:
 
 def key_of(argument: StepCall, attempt: Attempt, what: str) -> str:
     """`RUN/STEP/WHEN/NAME/SCHEDULING`: the same for all attempts of one scheduled call."""
-    execution = (activity.info().workflow_run_id or "")[:8]
-    return f"{argument.run.run_id}/{what}/{execution}-{attempt.scheduling}"
+    return f"{argument.run.run_id}/{what}/{attempt.scheduling}"
+
+
+def occasion_of(
+    argument: StepCall, attempt: Attempt, replica: VmIdentity | None, target: VmIdentity
+) -> Occasion:
+    """What a hook that is asked as a probe gets to know."""
+    return Occasion(
+        run=argument.run.run_id,
+        replica=argument.run.replica,
+        hook="",
+        when="probe",
+        step=argument.step.value,
+        key=key_of(argument, attempt, f"{argument.step}/probe"),
+        replica_vm=called(replica),
+        target_vm=called(target),
+    )
 
 
 def called(vm: VmIdentity | None) -> CalledVm | None:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from activities.edge import Attempt, replica_lease
 from activities.gathering import Gathering
+from activities.hooks import occasion_of
 from activities.preview import judge
+from activities.probes import Asker, words_of
 from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
@@ -128,7 +130,21 @@ class InventoryActivities:
                     return ProbeResult(reachable=False, evidence=f"{vm} is {power}")
         except FailbackError as error:
             return ProbeResult(reachable=False, evidence=str(error)[:KEPT_TEXT])
+        if wrong := self._workload(argument, attempt):
+            return ProbeResult(reachable=False, evidence=wrong[:KEPT_TEXT])
         return ProbeResult(reachable=True, evidence="; ".join(answers)[:KEPT_TEXT])
+
+    def _workload(self, argument: Probe, attempt: Attempt) -> str:
+        """The first probe that does not hold; empty when all do."""
+        if argument.target is None:
+            return ""
+        replica = next(iter(argument.must_be_off), None)
+        occasion = occasion_of(argument, attempt, replica, argument.target)
+        asker = Asker(self.sites, self.gathering.calls, argument.target, occasion)
+        for probe in argument.probes:
+            if wrong := asker.ask(probe, attempt.beat):
+                return f"{words_of(probe)}: {wrong}"
+        return ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from temporalio import activity
 
 from activities.edge import Attempt, now
-from activities.hooks import called, key_of
+from activities.hooks import occasion_of
 from activities.probes import Asker, Probing
 from activities.room import Reserve, stores_of
 from failback.catalog.repository import Catalog
@@ -23,7 +23,7 @@ from failback.contracts.operations import (
 from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import Phase, PowerState
 from failback.errors import SiteError, VmError
-from failback.hooks.calls import Calls, Occasion
+from failback.hooks.calls import Calls
 from failback.hypervisor.ports import Sites
 
 OLD = timedelta(hours=72)
@@ -59,6 +59,8 @@ class WatchActivities:
                 if self.clock() >= due:
                     due = self.clock() + argument.interval
                     for result in self._round(argument, attempt, first, started):
+                        # Cancelled meanwhile: what it saw may be the undo's own work.
+                        attempt.beat()
                         return self._tell(argument, result)
                 failed = probing.failure()
                 if failed:
@@ -72,16 +74,8 @@ class WatchActivities:
         return WatchResult(alarm=alarm, code=code)
 
     def _asker(self, argument: WatchDecision, attempt: Attempt) -> Asker:
-        occasion = Occasion(
-            run=argument.run.run_id,
-            replica=argument.run.replica,
-            hook="",
-            when="probe",
-            step=argument.step.value,
-            key=key_of(argument, attempt, f"{argument.step}/probe"),
-            replica_vm=called(next(iter(argument.must_be_off), None)),
-            target_vm=called(argument.target),
-        )
+        replica = next(iter(argument.must_be_off), None)
+        occasion = occasion_of(argument, attempt, replica, argument.target)
         return Asker(self.sites, self.calls, argument.target, occasion)
 
     # --- one look ---

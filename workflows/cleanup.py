@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from failback.contracts.operations import CleanTarget, Done
 from failback.contracts.words import StepName
@@ -46,16 +47,20 @@ def cleanup_id(run_id: str) -> str:
 
 async def start_cleanup(facts: Facts) -> None:
     """Start the cleanup of a committed run; it lives on when the run ends."""
-    await workflow.start_child_workflow(
-        CleanupWorkflow.run,
-        CleanTarget(
-            run=facts.run,
-            step=StepName.CLEAN_TARGET,
-            # A year: the trouble of a cleanup is an alarm, never a question to a person.
-            patience=timedelta(days=365),
-            target=facts.known.target,
-            tracking_was=facts.known.target_tracking,
-        ),
-        id=cleanup_id(facts.run.run_id),
-        parent_close_policy=workflow.ParentClosePolicy.ABANDON,
-    )
+    try:
+        await workflow.start_child_workflow(
+            CleanupWorkflow.run,
+            CleanTarget(
+                run=facts.run,
+                step=StepName.CLEAN_TARGET,
+                # A year: the trouble of a cleanup is an alarm, never a question to a person.
+                patience=timedelta(days=365),
+                target=facts.known.target,
+                tracking_was=facts.known.target_tracking,
+            ),
+            id=cleanup_id(facts.run.run_id),
+            parent_close_policy=workflow.ParentClosePolicy.ABANDON,
+        )
+    except WorkflowAlreadyStartedError:
+        # After a reset of the run to a point before its commit: that cleanup is this one.
+        workflow.logger.info("the cleanup of this run is under way already")

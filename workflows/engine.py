@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from failback.contracts import operations as ops
-from failback.contracts.policies import Hook
+from failback.contracts.policies import Hook, WorkloadProbe
 from failback.contracts.requests import Answer, Request
 from failback.contracts.status import GateStatus, HookStatus, OperatorCall, StepStatus
 from failback.contracts.words import HookPolicy, HookWhen, Phase, StepName
@@ -268,7 +268,9 @@ class Engine:
                     problem = error
                 if problem is None:
                     break
-                if hook.on_failure is HookPolicy.CONTINUE:
+                # A commit that is durable waits for nobody, and its cleanup neither.
+                committed = step.name is StepName.COMMIT and when is HookWhen.AFTER
+                if hook.on_failure is HookPolicy.CONTINUE or committed:
                     self.run.alarm(problem.message)
                     break
                 if hook.on_failure is HookPolicy.UNDO and self._may_undo():
@@ -392,7 +394,7 @@ class Engine:
         sites = (plan.target.site, plan.replica.site) if plan else ()
         return not await self._probe(ops.Probe(**head(self.run.facts, step), sites=sites))
 
-    async def trouble(self, step: Step) -> str:
+    async def trouble(self, step: Step, probes: tuple[WorkloadProbe, ...] = ()) -> str:
         """Why nothing may be decided without a person: a power state that cannot be read now, or is
         not what it must be; empty when all is in order. The watch may be blind just then."""
         facts = self.run.facts
@@ -402,6 +404,8 @@ class Engine:
             sites=tuple(dict.fromkeys(vm.site for vm in (facts.known.target, *must_be_off))),
             must_be_off=must_be_off,
             power_known=(facts.known.target,),
+            target=facts.known.target,
+            probes=probes,
         )
         return await self._probe(argument)
 

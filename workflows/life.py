@@ -201,13 +201,15 @@ class Life:
 
     async def _by_itself(self, mode: FinalizeMode, seen: tuple[FinalizePolicy, bool, str]) -> None:
         run = self.run
-        trouble = await self.engine.trouble(AWAIT_DECISION)
+        # The watch may have been away all the time: a worker that was down has asked nobody.
+        probes = run.facts.finalizing.probes if mode is FinalizeMode.AUTO_COMMIT else ()
+        trouble = await self.engine.trouble(AWAIT_DECISION, probes)
         if self._said() != seen:
             # Paused, adjusted or alarmed while the sites were asked: it is no longer what was said.
             return
         if trouble:
             said = trouble.rstrip(".")
-            self._end_automatism(f"the power states could not be read, or are wrong: {said}")
+            self._end_automatism(f"a last look at the VMs and the workload found trouble: {said}")
         elif mode is FinalizeMode.AUTO_COMMIT:
             requests.ask_commit(run, Request(by="auto_commit", reason="every probe held"))
         else:

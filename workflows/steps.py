@@ -862,6 +862,9 @@ COMMIT = Step(
             replica=f.known.replica,
             target=f.known.target,
             old_source=f.known.old_source,
+            must_be_off=f.others,
+            power_known=f.targets,
+            attest_off=f.attested_off,
         ),
     ),
 )

@@ -439,6 +439,11 @@ class CloseRun(StepCall):
     target: VmIdentity | None = None
     old_source: VmIdentity | None = None
     """recovered, new: the VM that the jobs include until the commit; `target` takes its place."""
+    must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    """commit: refused while one of these runs, or cannot be read."""
+    power_known: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    """commit: refused while the power state of one of these cannot be read."""
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
 
 
 class WatchDecision(StepCall):
@@ -492,6 +497,9 @@ class Probe(StepCall):
     sites: tuple[Name, ...] = Field(max_length=4)
     must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
     power_known: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    target: VmIdentity | None = None
+    """Whose workload the probes ask."""
+    probes: tuple[WorkloadProbe, ...] = Field(default=(), max_length=16)
 
 
 class ProbeResult(Contract):

@@ -100,6 +100,18 @@ class FinalizePolicy(Contract):
         return self
 
 
+NEVER_WALKED = frozenset(
+    {
+        StepName.AWAIT_DECISION,
+        StepName.CLEAN_TARGET,
+        StepName.RESTORE_TRACKING,
+        StepName.HOOK,
+        StepName.ADJUST,
+    }
+)
+"""Names that stand beside the steps in records; no hook is called around them."""
+
+
 class Hook(Contract):
     """A command or HTTP call of the worker's settings, made before or after a step."""
 
@@ -108,6 +120,12 @@ class Hook(Contract):
     step: StepName
     timeout: Positive = timedelta(minutes=5)
     on_failure: HookPolicy = HookPolicy.STOP
+
+    @model_validator(mode="after")
+    def _called(self) -> Self:
+        if self.step in NEVER_WALKED:
+            raise ValueError(f"no run walks a step {self.step}, so the hook would never be called")
+        return self
 
 
 class TransferWindow(Contract):

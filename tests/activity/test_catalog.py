@@ -55,6 +55,48 @@ def test_committing_twice_is_one_commit(world: World) -> None:
     assert [point.snapshot for point in points] == ["snapshot-7"]
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "why"),
+    [
+        (PowerState.ON, PowerState.ON, "while old .* is on"),
+        (PowerState.OFF, PowerState.UNKNOWN, "while the power state of web01 .* cannot be read"),
+        (PowerState.OFF, PowerState.ON, ""),
+    ],
+)
+def test_a_commit_wants_to_know_what_runs(
+    world: World, source: PowerState, target: PowerState, why: str
+) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    other = world.production.add_vm("old", [bytearray(512)], source)
+    world.production.vm(world.target).power = target
+    argument = close(world, Outcome.COMMITTED, must_be_off=(other,), power_known=(world.target,))
+
+    if not why:
+        world.run("close_run", argument)
+        assert world.catalog.get_replica("web01").state is ReplicaState.READY
+        return
+    with pytest.raises(ApplicationError, match=f"Commit is refused {why}") as caught:
+        world.run("close_run", argument)
+    assert caught.value.type == "SplitBrain"
+    assert world.catalog.get_replica("web01").state is ReplicaState.FAILBACK
+
+
+def test_an_old_source_whose_site_is_gone_is_answered_for_by_a_person(world: World) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    other = world.production.add_vm("old", [bytearray(512)], PowerState.OFF)
+    world.production.down = True
+    argument = close(world, Outcome.COMMITTED, must_be_off=(other,))
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("close_run", argument)
+    assert caught.value.type == "SiteUnreachable"
+    attested = argument.model_copy(update={"attest_off": ("old",)})
+    world.run("close_run", attested)
+    assert world.catalog.get_replica("web01").state is ReplicaState.READY
+
+
 def test_the_catalog_keeps_who_asked_for_an_undo_and_why(world: World) -> None:
     request = Request(by="ann", reason="the application does not start")
 

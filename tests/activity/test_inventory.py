@@ -14,8 +14,9 @@ from failback.contracts.operations import (
     TargetGuard,
 )
 from failback.contracts.placement import DatastoreView
+from failback.contracts.policies import WorkloadProbe
 from failback.contracts.start import StartRequest
-from failback.contracts.words import Outcome, PowerState, ReplicaState, StepName
+from failback.contracts.words import Outcome, PowerState, ProbeKind, ReplicaState, StepName
 from tests.activity.world import MIB, World, random_bytes, write_disk
 
 
@@ -230,3 +231,20 @@ def test_a_probe_of_vms_wants_every_power_state_known(
     )
 
     assert world.run("probe", argument).reachable is fine
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_a_probe_asks_the_workload_too(world: World, tools: bool) -> None:
+    vm = world.production.vm(world.target)
+    vm.power, vm.tools = PowerState.ON, tools
+    argument = Probe(
+        **world.head(StepName.AWAIT_DECISION),
+        sites=("production",),
+        target=world.target,
+        probes=(WorkloadProbe(kind=ProbeKind.TOOLS),),
+    )
+
+    result = world.run("probe", argument)
+
+    assert result.reachable is tools
+    assert tools or "the guest tools of web01" in result.evidence

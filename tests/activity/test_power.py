@@ -61,7 +61,7 @@ def test_a_guest_that_ignores_the_shutdown_is_forced_after_the_timeout(world: Wo
 def test_the_guest_timeout_counts_from_the_first_attempt(world: World) -> None:
     world.dr.vm(world.replica).ignores_shutdown = True
     argument = off(world, guest_timeout=timedelta(hours=1), on_guest_timeout="stop")
-    key = (argument.run.run_id, f"{STEP}/guest", f"{world.replica} 1000077")
+    key = (argument.run.run_id, f"{STEP}/guest", f"{world.replica} test-run-1000077")
     first = world.catalog.step_intent(*key, mark="", at=LONG_AGO)
     assert first == LONG_AGO
 

@@ -90,3 +90,9 @@ def test_a_key_that_is_not_safe_in_ids_and_file_names_is_refused(key: str) -> No
 
 def test_every_field_of_a_request_is_optional() -> None:
     assert Request.model_validate({}) == Request()
+
+
+def test_a_hook_that_would_never_be_called_is_refused() -> None:
+    hook = {"name": "dns", "when": "after", "step": "await_decision"}
+    with pytest.raises(ValidationError, match="would never be called"):
+        StartRequest.model_validate({"replica": "web01", "hooks": [hook]})

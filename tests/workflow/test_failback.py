@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ from temporalio.client import WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from failback.contracts.operations import PreflightResult, WatchResult
+from failback.contracts.operations import CleanTarget, PreflightResult, RunRef, WatchResult
 from failback.contracts.plan import BeginAnswer
 from failback.contracts.requests import Answer, Request
 from failback.contracts.status import Status
-from failback.contracts.words import Outcome, Phase, ReplicaState, RequestKind
+from failback.contracts.words import Outcome, Phase, ReplicaState, RequestKind, StepName
 from failback.preflight.evidence import refuse
+from tests.unit.workflows.fake_runtime import TARGET
 from tests.workflow.stand_ins import begin, until, wait_for_cancel, working
 
 
@@ -270,3 +272,29 @@ async def test_an_update_that_nobody_could_answer_is_refused_and_leaves_no_trace
         ] == []
         await handle.signal("commit")
         assert (await handle.result()).outcome is Outcome.COMMITTED
+
+
+async def test_a_run_that_was_reset_finds_its_cleanup_under_way(env: WorkflowEnvironment) -> None:
+    async def busy(argument: Any, count: int) -> None:
+        await wait_for_cancel()
+
+    async with working(env.client, clean_target=busy) as (_, queue):
+        handle = await begin(env.client, queue)
+        await until(handle, Phase.AWAITING_DECISION)
+        run_id = handle.first_execution_run_id or ""
+        cleanup = await env.client.start_workflow(
+            "FailbackCleanup",
+            CleanTarget(
+                run=RunRef(run_id=run_id, replica="web01"),
+                step=StepName.CLEAN_TARGET,
+                patience=timedelta(minutes=1),
+                target=TARGET,
+                tracking_was=True,
+            ),
+            id=f"failback-cleanup/{run_id}",
+            task_queue=queue,
+        )
+        await handle.signal("commit")
+
+        assert (await handle.result()).outcome is Outcome.COMMITTED
+        await cleanup.terminate()

@@ -254,3 +254,20 @@ async def test_nothing_is_decided_unless_every_power_state_is_read_in_that_momen
         "web01-replica",
         "web01",
     ]
+
+
+@pytest.mark.parametrize(("mode", "asked"), [("auto_commit", ["tools"]), ("auto_undo", [])])
+async def test_the_workload_is_asked_once_more_before_an_automatic_commit(
+    mode: str, asked: list[str]
+) -> None:
+    """A worker that was down during the soak time has asked nobody."""
+    policy: dict[str, Any] = {"mode": mode, "after": "PT1H", "probes": [{"kind": "tools"}]}
+    if mode == "auto_undo":
+        policy["accept_loss_of_production_writes"] = True
+    made = world(finalize=policy)
+
+    await made.live()
+
+    (last,) = (a for name, a in made.runtime.issued if name == "probe")
+    assert [probe.kind for probe in last.probes] == asked
+    assert last.target.name == "web01"

@@ -101,3 +101,13 @@ async def test_no_hook_is_called_after_a_preflight_that_refused() -> None:
 
     assert await made.live() is Outcome.REFUSED
     assert made.runtime.names() == ["preflight"]
+
+
+async def test_a_commit_that_is_durable_waits_for_no_hook() -> None:
+    made = committing(world(hooks=[hook("commit", "after")]))
+    made.runtime.script["run_hook"] = failing
+
+    assert await made.live() is Outcome.COMMITTED
+
+    assert made.cleaned and made.runtime.names().count("run_hook") == 1
+    assert made.run.alarms and "failed: exit status 1" in made.run.alarms[0]
