@@ -146,18 +146,23 @@ BACK_CHAINS = {
 }
 
 
+MOMENTS = pytest.mark.parametrize("when", list(Moment), ids=lambda when: when.name.lower())
+
+
+@MOMENTS
 @pytest.mark.parametrize("chain", CHAINS)
-def test_killed_when_applied_and_not_recorded_it_commits(stage: Stage, chain: str) -> None:
-    commits(stage, *CHAINS[chain], Moment.APPLIED)
+def test_killed_on_the_way_it_commits(stage: Stage, chain: str, when: Moment) -> None:
+    commits(stage, *CHAINS[chain], when)
 
 
+@MOMENTS
 @pytest.mark.parametrize("chain", BACK_CHAINS)
-def test_killed_when_applied_and_not_recorded_it_undoes(stage: Stage, chain: str) -> None:
-    undoes(stage, *BACK_CHAINS[chain], Moment.APPLIED)
+def test_killed_on_the_way_back_it_undoes(stage: Stage, chain: str, when: Moment) -> None:
+    undoes(stage, *BACK_CHAINS[chain], when)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("when", list(Moment), ids=lambda when: when.name.lower())
+@MOMENTS
 @pytest.mark.parametrize("destination", list(Destination))
 def test_every_cell_on_the_way_to_a_commit(
     stage: Stage, destination: Destination, when: Moment
@@ -166,7 +171,7 @@ def test_every_cell_on_the_way_to_a_commit(
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("when", list(Moment), ids=lambda when: when.name.lower())
+@MOMENTS
 @pytest.mark.parametrize("destination", list(Destination))
 def test_every_cell_on_the_way_back(stage: Stage, destination: Destination, when: Moment) -> None:
     undoes(stage, destination, back(destination), when)
