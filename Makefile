@@ -13,7 +13,7 @@ ENSURE := $(PYTHON) tools/ensure.py
 VENV := .venv/bin/python
 TYPED := $(wildcard failback workflows activities starter worker.py demo benchmarks containers tools tests)
 
-PROCESSES ?= 2
+PROCESSES ?= 3
 
 .PHONY: help setup venv demo test bench soak lint format lock clean
 
@@ -31,7 +31,7 @@ venv: ## Prepare the Python environment only.
 demo: setup ## Fail a practice site back, with everything on this machine (DEMO=..., KEEP=1).
 	@$(VENV) -m demo
 
-# Two processes: most tests wait, for heartbeats and for processes that start. PROCESSES=0 runs all in one.
+# Three processes on two cores: most tests wait, for heartbeats and for processes that start. PROCESSES=0 runs all in one.
 test: setup ## Run the tests (ARGS='...' for pytest).
 	@$(VENV) -m pytest -n $(PROCESSES) $(ARGS)
 

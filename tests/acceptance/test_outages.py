@@ -17,11 +17,10 @@ pytestmark = pytest.mark.acceptance
 
 SLOW = {"bandwidth_bytes_per_s": 2 * MIB}
 SHORT = {"step_patience_s": 1.0, "switch_patience_s": 1.0}
-FREEZE = "CreateSnapshot_Task"
 
 
 def undo(scene: Scene, **answers: object) -> None:
-    request = Request.model_validate({"by": "ann", **answers})
+    request = Request.model_validate({"by": "ann", "reason": "DR first", **answers})
     answer = scene.wait(scene.client.undo(scene.key, request))
     assert answer.accepted, answer.message
 
@@ -99,7 +98,6 @@ def test_sessions_that_end_all_the_time_cost_nothing_but_logins(stage: Stage) ->
 
     scene.committed(status)
     assert status.operator is None and not status.alarms
-    assert (scene.calls(SOURCE, FREEZE), scene.calls(REPLICA, FREEZE)) == (1, 2)
 
 
 def test_sites_that_restart_in_the_pass_and_in_the_switch_are_waited_for(stage: Stage) -> None:
@@ -119,7 +117,7 @@ def test_sites_that_restart_in_the_pass_and_in_the_switch_are_waited_for(stage: 
     status = scene.commit()
 
     scene.committed(status)
-    assert (scene.calls(SOURCE, FREEZE), scene.calls(REPLICA, FREEZE)) == (1, 2)
+    assert status.operator is None
 
 
 def restart(scene: Scene) -> None:

@@ -75,7 +75,7 @@ def test_a_second_mover_ends_the_first_one_s_exporter(scene: NewScene, matrix: M
 @pytest.mark.parametrize("method", METHODS)
 def test_a_mover_that_is_killed(scene: NewScene, matrix: Matrix, method: str) -> None:
     here = scene(5, method)
-    with here.start(bytes_s=8 * MIB) as running:
+    with here.start(bytes_s=MIB) as running:
         running.until(lambda: len(here.finished()) > 3)
         exporters = running.exporters()
         running.send(signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_a_mover_that_is_killed(scene: NewScene, matrix: Matrix, method: str) ->
 
 def test_mover_and_exporters_killed_at_once(scene: NewScene, matrix: Matrix) -> None:
     here = scene(6)
-    with here.start(bytes_s=8 * MIB) as running:
+    with here.start(bytes_s=MIB) as running:
         running.until(lambda: len(here.finished()) > 3)
         kill(*running.exporters(), running.pid)
         assert running.ending() is None
