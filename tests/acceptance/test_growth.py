@@ -97,7 +97,8 @@ def test_the_target_follows_a_replica_that_has_grown(stage: Stage, moment: Momen
 
     expect_growth(scene)
     scene.committed(scene.commit())
-    assert scene.calls(SOURCE, "RevertToSnapshot_Task") == 1
+    # One that died before it could record its revert does it again: the content is the same.
+    assert scene.calls(SOURCE, "RevertToSnapshot_Task") in (1, 2)
 
 
 def test_an_undo_afterwards_gives_the_old_content_back_in_a_larger_disk(stage: Stage) -> None:
