@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from activities.edge import Attempt, now, snapshot_name
-from activities.power import attested
+from activities.power import attested, named
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, PowerState
-from failback.errors import CatalogUnavailable, ReplicaUnknown, SiteUnreachable, SplitBrain
+from failback.errors import (
+    CatalogUnavailable,
+    ReplicaUnknown,
+    SiteUnreachable,
+    SplitBrain,
+    VmNotFound,
+)
 from failback.hypervisor.ports import Sites
 
 LOG = logging.getLogger(__name__)
@@ -96,10 +102,12 @@ class CatalogActivities:
             attempt.beat()
             try:
                 power = self.sites.site(vm.site).read([vm])[0].power
-            except SiteUnreachable:
-                if vm in off and attested(vm, argument.attest_off):
-                    continue
-                raise
+            except (SiteUnreachable, VmNotFound) as error:
+                if vm not in off:
+                    raise
+                if not attested(vm, argument.attest_off):
+                    raise named(error, vm) from error.__cause__
+                continue
             if vm in off and power is not PowerState.OFF:
                 raise SplitBrain(
                     f"Commit is refused while {vm} is {power}.", "Power it off and send retry."

@@ -97,6 +97,21 @@ def test_an_old_source_whose_site_is_gone_is_answered_for_by_a_person(world: Wor
     assert world.catalog.get_replica("web01").state is ReplicaState.READY
 
 
+def test_an_old_source_that_was_deleted_is_answered_for_by_a_person(world: World) -> None:
+    """In COMMITTING there is no undo: without an answer the run would stand there for ever."""
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    other = world.production.add_vm("old", [bytearray(512)], PowerState.OFF)
+    del world.production.vms[other.moref]
+    argument = close(world, Outcome.COMMITTED, must_be_off=(other,))
+
+    with pytest.raises(ApplicationError, match="attest_off") as caught:
+        world.run("close_run", argument)
+    assert caught.value.type == "VmNotFound"
+    world.run("close_run", argument.model_copy(update={"attest_off": ("old",)}))
+    assert world.catalog.get_replica("web01").state is ReplicaState.READY
+
+
 def test_the_catalog_keeps_who_asked_for_an_undo_and_why(world: World) -> None:
     request = Request(by="ann", reason="the application does not start")
 
