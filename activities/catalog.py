@@ -103,8 +103,7 @@ class CatalogActivities:
             try:
                 power = self.sites.site(vm.site).read([vm])[0].power
             except (SiteUnreachable, VmNotFound) as error:
-                if vm not in off:
-                    raise
+                # There is no undo any more: without an answer the run would stand here for ever.
                 if not attested(vm, argument.attest_off):
                     raise named(error, vm) from error.__cause__
                 continue

@@ -97,13 +97,16 @@ def test_an_old_source_whose_site_is_gone_is_answered_for_by_a_person(world: Wor
     assert world.catalog.get_replica("web01").state is ReplicaState.READY
 
 
-def test_an_old_source_that_was_deleted_is_answered_for_by_a_person(world: World) -> None:
+@pytest.mark.parametrize("field", ["must_be_off", "power_known"])
+def test_a_vm_that_was_deleted_before_the_commit_is_answered_for_by_a_person(
+    world: World, field: str
+) -> None:
     """In COMMITTING there is no undo: without an answer the run would stand there for ever."""
     world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
     world.dr.vm(world.replica).turn(PowerState.OFF)
     other = world.production.add_vm("old", [bytearray(512)], PowerState.OFF)
     del world.production.vms[other.moref]
-    argument = close(world, Outcome.COMMITTED, must_be_off=(other,))
+    argument = close(world, Outcome.COMMITTED, **{field: (other,)})
 
     with pytest.raises(ApplicationError, match="attest_off") as caught:
         world.run("close_run", argument)
