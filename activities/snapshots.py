@@ -204,7 +204,10 @@ class SnapshotActivities:
         # A row of its own: the step's says whether it has finished.
         reverted = run_id, f"{argument.step.value}/reverted", target.moref
         evidence = "nothing was written: no target protective snapshot was made"
-        alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
+        alarm = second_copy_found(self.catalog, argument)
+        if found or argument.snapshot is not None or not argument.protected:
+            # A target that the run never wrote to is somebody's own, and may run as it likes.
+            alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         if found:
             site.revert_to_snapshot(target, found.moref, run_id, attempt.beat)
             self.catalog.step_intent(*reverted, mark=found.moref, at=now())
@@ -274,8 +277,8 @@ def stop_second_copy(
         return second_copy_found(catalog, argument)
     text = (
         f"SPLIT_BRAIN: {view.identity} was {view.power} during the undo although it had to be off, "
-        "so it may have run beside the VM replica. It is powered off and what it wrote is lost; "
-        "look for what it told the world."
+        "so it may have run beside the VM replica. It is powered off; what it wrote is lost where "
+        "its old content comes back. Look for what it told the world."
     )
     catalog.raise_alarm(argument.run.run_id, _code(argument), text)
     site.power_off(view.identity, attempt.beat)

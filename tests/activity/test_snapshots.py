@@ -160,6 +160,29 @@ def test_undo_gives_the_target_its_bytes_back_and_repeats_harmlessly(world: Worl
     assert second.evidence == "reverted earlier"
 
 
+def test_a_target_that_runs_late_in_an_undo_is_stopped_with_an_alarm_that_stays(
+    world: World,
+) -> None:
+    protected = world.run("protect_target", protect(world))
+    world.production.vm(world.target).turn(PowerState.ON)
+    argument = restore_target(world, protected.snapshot)
+
+    first = world.run("restore_target", argument)
+    second = world.run("restore_target", argument)
+
+    assert world.production.vm(world.target).power is PowerState.OFF
+    assert first.alarm.startswith("SPLIT_BRAIN") and second.alarm == first.alarm
+
+
+def test_a_target_that_was_never_written_to_may_run(world: World) -> None:
+    world.production.vm(world.target).turn(PowerState.ON)
+
+    done = world.run("restore_target", restore_target(world, None))
+
+    assert world.production.vm(world.target).power is PowerState.ON
+    assert done.alarm == ""
+
+
 @pytest.mark.parametrize("call", ["revert_to_snapshot", "remove_snapshot", "set_change_tracking"])
 @pytest.mark.parametrize("applied", [True, False])
 def test_a_restore_cut_off_anywhere_ends_in_the_same_state(
