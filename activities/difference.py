@@ -69,7 +69,7 @@ class DifferenceActivities:
         )
         if argument.phase is not Phase.SWITCHING:
             # While the replica serves: what cycles have written is read during the downtime.
-            self.ledger.fold(disk, but=plan_id)
+            self.ledger.fold(disk, but=plan_id, check=attempt.beat)
         return DifferencePlan(
             plan_id=plan_id,
             pass_no=argument.pass_no,

@@ -74,11 +74,12 @@ class SqlLedgerStore:
         plan_ids = self._database.read(_plan_ids, disk_id)
         return _joined(heapq.merge(*(self._written_in_order(plan_id) for plan_id in plan_ids)))
 
-    def fold(self, disk_id: str, but: str = "") -> None:
+    def fold(self, disk_id: str, *, check: Callable[[], None], but: str = "") -> None:
         """Move what complete passes wrote into the first of them; pages in transactions of their
         own, so that no commit of a mover waits for long."""
+        check()
         while self._database.write(_fold, disk_id, but):
-            pass
+            check()
 
     def finished(self, plan_id: str) -> SegmentSet:
         """Numbers of the finished segments of a plan."""

@@ -6,7 +6,7 @@ makes the segment finished. A crash in between costs a repeated comparison, neve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,12 +141,14 @@ class LedgerStore(Protocol):
         it is asked for."""
         ...
 
-    def fold(self, disk_id: str, but: str = "") -> None:
+    def fold(self, disk_id: str, *, check: Callable[[], None], but: str = "") -> None:
         """Move what complete passes of a disk wrote into its first complete pass, and forget them;
         `written` stays the same. A disk that is re-synchronised for months keeps few rows, and its
         verification, which is downtime, reads one pass.
 
         Args:
+            check: called before each page; what it raises ends the fold. Who reads `written`
+                meanwhile could miss a page that moves, so one that was frozen must not go on.
             but: plan id of a pass that is left alone.
 
         Idempotent because a union is, and every page moves in one transaction."""

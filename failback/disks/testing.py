@@ -268,7 +268,8 @@ class MemoryLedgerStore:
             )
         )
 
-    def fold(self, disk_id: str, but: str = "") -> None:
+    def fold(self, disk_id: str, *, check: Callable[[], None], but: str = "") -> None:
+        check()
         complete = [
             (plan_id, stored)
             for plan_id, stored in self._plans.items()

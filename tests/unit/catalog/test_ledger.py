@@ -175,6 +175,10 @@ def passed(ledger: LedgerStore, plan_id: str, *extents: Extent, plan: TransferPl
     held.complete()
 
 
+def no_check() -> None:
+    """Nobody took over."""
+
+
 def stores(catalog: Catalog) -> list[LedgerStore]:
     """The real one and the double keep the same rules."""
     return [SqlLedgerStore(catalog), MemoryLedgerStore()]
@@ -201,7 +205,7 @@ def test_folded_passes_are_one_and_nothing_that_was_written_is_lost(catalog: Cat
         counters = ledger.open("p1", "one").totals()
 
         for _ in range(2):
-            ledger.fold("disk", but="p5")
+            ledger.fold("disk", check=no_check, but="p5")
 
             assert tuple(ledger.written("disk")) == before
             assert plans_left(ledger, "p1", "p2", "p3", "p4", "p5") == ["p1", "p4", "p5"]
@@ -217,15 +221,27 @@ def test_passes_with_segments_of_another_size_stay_apart(catalog: Catalog) -> No
     for ledger in stores(catalog):
         passed(ledger, "p1", at(0))
         passed(ledger, "p2", at(1), plan=TransferPlan(100 * SEGMENT, 2 * SEGMENT))
-        ledger.fold("disk")
+        ledger.fold("disk", check=no_check)
+        assert plans_left(ledger, "p1", "p2") == ["p1", "p2"]
+
+
+def test_who_lost_the_lease_folds_nothing(catalog: Catalog) -> None:
+    def lost() -> None:
+        raise LeaseLost("The lease went over.", "Nothing is to be done.")
+
+    for ledger in stores(catalog):
+        passed(ledger, "p1", at(0))
+        passed(ledger, "p2", at(1))
+        with pytest.raises(LeaseLost):
+            ledger.fold("disk", check=lost)
         assert plans_left(ledger, "p1", "p2") == ["p1", "p2"]
 
 
 def test_there_is_nothing_to_fold_in_one_pass_or_none(catalog: Catalog) -> None:
     for ledger in stores(catalog):
-        ledger.fold("disk")
+        ledger.fold("disk", check=no_check)
         passed(ledger, "p1", at(0))
-        ledger.fold("disk")
+        ledger.fold("disk", check=no_check)
         assert tuple(ledger.written("disk")) == (at(0),)
 
 
@@ -255,13 +271,13 @@ def test_a_fold_that_was_cut_off_goes_on(catalog: Catalog) -> None:
     before = tuple(ledger.written("disk"))
 
     with pytest.raises(KeyboardInterrupt):
-        SqlLedgerStore(cast("Catalog", Dying(catalog))).fold("disk")
+        SqlLedgerStore(cast("Catalog", Dying(catalog))).fold("disk", check=no_check)
 
     assert tuple(ledger.written("disk")) == before
     assert plans_left(ledger, "p1", "p2", "p3") == ["p1", "p2", "p3"]
     assert len(ledger.finished("p2")) == 0, "both pages are moved, the plan is still there"
 
-    ledger.fold("disk")
+    ledger.fold("disk", check=no_check)
 
     assert tuple(ledger.written("disk")) == before
     assert plans_left(ledger, "p1", "p2", "p3") == ["p1"]
