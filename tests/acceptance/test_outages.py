@@ -19,6 +19,15 @@ SLOW = {"bandwidth_bytes_per_s": 2 * MIB}
 SHORT = {"step_patience_s": 1.0, "switch_patience_s": 1.0}
 
 
+def awaiting(stage: Stage) -> Scene:
+    """A run that awaits its decision, and loses patience soon."""
+    scene = stage(world(MIB), transfer=SHORT)
+    scene.stack.worker()
+    assert scene.start().accepted
+    scene.until(Phase.AWAITING_DECISION)
+    return scene
+
+
 def undo(scene: Scene, **answers: object) -> None:
     request = Request.model_validate({"by": "ann", "reason": "DR first", **answers})
     answer = scene.wait(scene.client.undo(scene.key, request))
@@ -34,10 +43,7 @@ def stopped_at(scene: Scene, step: StepName) -> str:
 def test_service_is_back_on_dr_although_production_is_away_and_a_wrong_attestation_is_told(
     stage: Stage,
 ) -> None:
-    scene = stage(world(MIB), transfer=SHORT)
-    scene.stack.worker()
-    assert scene.start().accepted
-    scene.until(Phase.AWAITING_DECISION)
+    scene = awaiting(stage)
     scene.lab.post("/sites/production/down")
 
     undo(scene)
@@ -62,10 +68,7 @@ def test_service_is_back_on_dr_although_production_is_away_and_a_wrong_attestati
 
 
 def test_undo_waits_for_dr_where_the_replica_is_to_run_again(stage: Stage) -> None:
-    scene = stage(world(MIB), transfer=SHORT)
-    scene.stack.worker()
-    assert scene.start().accepted
-    scene.until(Phase.AWAITING_DECISION)
+    scene = awaiting(stage)
     rule = scene.lab.fault("hold-before", method="PowerOnVM_Task", site="dr")
     undo(scene)
     until("power-on waits", lambda: scene.lab.get(f"/faults/{rule}")["holding"] > 0)
@@ -147,10 +150,7 @@ def test_a_locked_catalog_holds_the_run_up_and_nothing_else(stage: Stage) -> Non
 def test_a_replica_that_somebody_used_is_reverted_only_when_a_person_says_so(
     stage: Stage,
 ) -> None:
-    scene = stage(world(MIB), transfer=SHORT)
-    scene.stack.worker()
-    assert scene.start().accepted
-    scene.until(Phase.AWAITING_DECISION)
+    scene = awaiting(stage)
     power_on(scene)
     content = scene.files(REPLICA)[0].read_bytes()
 

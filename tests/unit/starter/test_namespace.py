@@ -25,19 +25,24 @@ def ran(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-async def test_what_is_missing_is_registered_once(
-    env: WorkflowEnvironment, temporal_path: str
-) -> None:
+async def bare_namespace(env: WorkflowEnvironment) -> dict[str, str]:
+    """A namespace without search attributes of ours, as the environment names it."""
     namespace = unique("ns")
     await env.client.workflow_service.register_namespace(
         RegisterNamespaceRequest(
             namespace=namespace, workflow_execution_retention_period=Duration(seconds=86400)
         )
     )
-    at = {
+    return {
         "TEMPORAL_ADDRESS": env.client.service_client.config.target_host,
         "TEMPORAL_NAMESPACE": namespace,
     }
+
+
+async def test_what_is_missing_is_registered_once(
+    env: WorkflowEnvironment, temporal_path: str
+) -> None:
+    at = await bare_namespace(env)
     command = (sys.executable, "-m", "starter.cli", "search-attributes", "--json")
 
     async def registered() -> dict[str, Any]:
@@ -50,7 +55,7 @@ async def test_what_is_missing_is_registered_once(
         return answer
 
     assert await registered() == {
-        "namespace": namespace,
+        "namespace": at["TEMPORAL_NAMESPACE"],
         "search_attributes": NAMES,
         "registered": NAMES,
     }
@@ -64,16 +69,7 @@ async def test_what_is_missing_is_registered_once(
 
 
 async def test_a_name_of_another_type_is_said(env: WorkflowEnvironment, temporal_path: str) -> None:
-    namespace = unique("ns")
-    await env.client.workflow_service.register_namespace(
-        RegisterNamespaceRequest(
-            namespace=namespace, workflow_execution_retention_period=Duration(seconds=86400)
-        )
-    )
-    at = {
-        "TEMPORAL_ADDRESS": env.client.service_client.config.target_host,
-        "TEMPORAL_NAMESPACE": namespace,
-    }
+    at = await bare_namespace(env)
     create = ("operator", "search-attribute", "create", "--name", NAMES[0], "--type", "Int")
     async with asyncio.timeout(60):
         while (await asyncio.to_thread(ran, temporal_path, *create, **at)).returncode != 0:
