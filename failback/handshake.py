@@ -7,31 +7,47 @@ import http.client
 import os
 import socket
 import ssl
+import threading
 from typing import Any
+
+_made = threading.local()
+
+
+class _Remembered(ssl.SSLSocket):
+    """Known to `secured` from the moment that it exists."""
+
+    def __new__(cls, *args: Any, **options: Any) -> _Remembered:
+        made = super().__new__(cls, *args, **options)
+        _made.sock = made
+        return made
 
 
 def secured(context: ssl.SSLContext, sock: socket.socket, **options: Any) -> ssl.SSLSocket:
-    """TLS over a connected socket; the plain socket is closed when that fails.
+    """TLS over a connected socket; nothing stays open when that fails.
 
-    `SSLContext.wrap_socket` takes the file descriptor out of the plain socket first, and forgets
-    it when the other end has reset the connection by then
-    (https://github.com/python/cpython/blob/3.11/Lib/ssl.py, `SSLSocket._create`). So we look
-    while it is ours.
+    `SSLContext.wrap_socket` takes the file descriptor out of the plain socket first. When the other
+    end resets the connection just then, it forgets what it has made, or returns it without a
+    handshake (https://github.com/python/cpython/blob/3.11/Lib/ssl.py, `SSLSocket._create`).
 
     Args:
         options: as for `wrap_socket`.
 
     Raises OSError (also as ssl.SSLError)."""
+    _made.sock = None
+    context.sslsocket_class = _Remembered
     try:
-        try:
-            sock.getpeername()
-        except OSError as error:
+        private = context.wrap_socket(sock, **options)
+        if private.version() is None:
             code = errno.ECONNRESET
-            raise ConnectionResetError(code, os.strerror(code)) from error
-        return context.wrap_socket(sock, **options)
+            raise ConnectionResetError(code, os.strerror(code))
+        return private
     except BaseException:
-        sock.close()
+        for one in (_made.sock, sock):
+            if one is not None:
+                one.close()
         raise
+    finally:
+        _made.sock = None
 
 
 class SecureConnection(http.client.HTTPSConnection):

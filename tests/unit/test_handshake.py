@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
+import select
 import socket
 import ssl
 import struct
@@ -45,6 +48,45 @@ def test_a_reset_before_the_handshake_leaves_nothing_open(
             secured(context, sock)
         gc.collect()
     assert sock.fileno() == -1
+    assert [str(one.message) for one in said] == []
+
+
+class _ResetOnTheWay(socket.socket):
+    """Its other end resets it after ssl took the descriptor, before ssl looks."""
+
+    listener: socket.socket
+
+    def detach(self) -> int:
+        _reset(self.listener)
+        waiting = select.poll()
+        waiting.register(self.fileno(), select.POLLRDHUP)
+        assert waiting.poll(5000)
+        return super().detach()
+
+
+@pytest.mark.parametrize("error_is_taken", [False, True])
+def test_a_reset_while_ssl_takes_the_socket_leaves_nothing_open(
+    listener: socket.socket, context: ssl.SSLContext, error_is_taken: bool
+) -> None:
+    class Taken(_ResetOnTheWay):
+        def detach(self) -> int:
+            number = super().detach()
+            if error_is_taken:
+                # The kernel tells of a reset once; then the socket looks closed in good order.
+                with socket.socket(fileno=os.dup(number)) as same:
+                    assert same.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+            return number
+
+    sock = Taken()
+    sock.listener = listener
+    sock.connect(listener.getsockname())
+    before = len(os.listdir("/proc/self/fd"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(ConnectionResetError):
+            secured(context, sock)
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before - 1
     assert [str(one.message) for one in said] == []
 
 
