@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, exc
 from sqlalchemy.engine import URL, make_url
 from sqlmodel import Session
 
+from failback.catalog import holders
 from failback.errors import CatalogUnavailable, SettingsInvalid, StateConflict
 
 P = ParamSpec("P")
@@ -119,8 +120,9 @@ def _file_number(path: Path) -> tuple[int, int] | None:
 
 
 @contextmanager
-def typed_errors(where: str) -> Iterator[None]:
+def typed_errors(url: URL) -> Iterator[None]:
     """The one place where database errors become ours."""
+    where = url.render_as_string(hide_password=True)
     try:
         yield
     except exc.IntegrityError as error:
@@ -139,10 +141,10 @@ def typed_errors(where: str) -> Iterator[None]:
             "Look whether the database is overloaded or was replaced.",
         ) from error
     except exc.DBAPIError as error:
-        raise CatalogUnavailable(*_explain(where, error)) from error
+        raise CatalogUnavailable(*_explain(where, sqlite_path(url), error)) from error
 
 
-def _explain(where: str, error: exc.DBAPIError) -> tuple[str, str]:
+def _explain(where: str, file: Path | None, error: exc.DBAPIError) -> tuple[str, str]:
     text = str(error.orig).splitlines()[0] if str(error.orig) else type(error.orig).__name__
     lower = text.lower()
     if re.search(r"no such (table|column)|(relation|column) .* does not exist", lower):
@@ -156,9 +158,16 @@ def _explain(where: str, error: exc.DBAPIError) -> tuple[str, str]:
             "Check the path, restore the file, or run `failback catalog migrate` for a new one.",
         )
     if "locked" in lower or "busy" in lower:
+        pid = holders.writer(file) if file is not None else None
+        if pid is None or pid == os.getpid():
+            return (
+                f"The catalog {where} is locked by another process.",
+                "Look for a stuck process that has the database open; a run tries again by itself.",
+            )
+        stands = ", which stands still" if holders.is_stopped(pid) else ""
         return (
-            f"The catalog {where} is locked by another process.",
-            "Look for a stuck process that has the database open; a run tries again by itself.",
+            f"The catalog {where} is locked by process {pid}{stands}.",
+            "Let that process go on, or end it; a run tries again by itself.",
         )
     if "full" in lower:
         return (f"The catalog {where} cannot grow: {text}.", "Make room on its file system.")
@@ -185,7 +194,7 @@ class Database:
         self, work: Callable[Concatenate[Session, P], T], /, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run `work(session, ...)` in one transaction that writes nothing."""
-        with typed_errors(self.where), Session(self.engine) as session, session.begin():
+        with typed_errors(self.url), Session(self.engine) as session, session.begin():
             return work(session, *args, **kwargs)
 
     def write(
@@ -196,7 +205,7 @@ class Database:
         `work` may run twice: where another writer has just inserted the row that it was about to
         insert, the second time finds that row.
         """
-        with typed_errors(self.where):
+        with typed_errors(self.url):
             try:
                 return self._write(work, *args, **kwargs)
             except exc.IntegrityError:

@@ -49,7 +49,7 @@ def migrate(url: str, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
     try:
         with (
             _one_at_a_time,
-            typed_errors(parsed.render_as_string(hide_password=True)),
+            typed_errors(parsed),
             engine.execution_options(failback_writes=True).begin() as connection,
         ):
             _upgrade(connection)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from failback.catalog.holders import is_stopped, writer
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.disks.copier import CopyOptions
@@ -24,7 +25,7 @@ from failback.disks.plan import BLOCK_BYTES, Extent, plan_areas
 from failback.disks.progress import CopyProgress
 from tests.faults.far import Far
 from tests.faults.mover import Ending, Order, run
-from tests.helpers.disks import KIB, MIB, QUICK, alive, changed, content
+from tests.helpers.disks import KIB, MIB, QUICK, alive, changed, content, eventually
 
 METHODS = ("compare", "tracked", "full", "digest")
 KILLED = (*METHODS, "file")
@@ -107,6 +108,18 @@ class Running:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
 
+    def freeze(self, catalog: Path) -> None:
+        """Stop it where it stands, outside of a transaction: SQLite would keep everybody out for
+        as long as it is frozen, which is another trouble."""
+        threads = Path(f"/proc/{self.pid}/task")
+        while True:
+            self.send(signal.SIGSTOP)
+            eventually(lambda: all(is_stopped(int(one.name)) for one in threads.iterdir()))
+            if writer(catalog) != self.pid:
+                return
+            self.send(signal.SIGCONT)
+            eventually(lambda: writer(catalog) != self.pid)
+
     def supervisors(self) -> list[int]:
         """Of the target and then of the source, as far as they have been started."""
         return children(self.pid)
@@ -164,6 +177,10 @@ class Scene:
     @property
     def target(self) -> Path:
         return self.root / "target.img"
+
+    @property
+    def catalog(self) -> Path:
+        return self.root / "catalog.db"
 
     @property
     def plan_id(self) -> str:

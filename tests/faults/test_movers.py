@@ -34,7 +34,7 @@ def test_a_frozen_mover_is_replaced_and_changes_nothing_when_it_wakes(
     lease_s = 0.7 if takeover == "after the lease" else 60
     with here.start(lease_s=lease_s, bytes_s=4 * MIB) as first:
         first.until(lambda: len(here.finished()) >= 2)
-        first.send(signal.SIGSTOP)
+        first.freeze(here.catalog)
         exporters = first.exporters()
         if takeover == "after the lease":
             for pid in exporters:

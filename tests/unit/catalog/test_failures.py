@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
+from failback.catalog import holders
 from failback.catalog.engine import Database
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
@@ -43,6 +48,38 @@ def test_a_locked_catalog_is_unavailable_and_readable(
     assert file_catalog.get_replica("web").state is READY
     locked.execute("ROLLBACK")
     assert file_catalog.mark_failover("web").state is FAILOVER
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_process_that_keeps_the_catalog_locked_is_named(
+    file_catalog: Catalog, path: Path
+) -> None:
+    add(file_catalog, "web", READY)
+    assert holders.writer(path) is None
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline()
+        assert holders.writer(path) == other.pid
+        with pytest.raises(CatalogUnavailable, match=rf"locked by process {other.pid}. Let"):
+            file_catalog.mark_failover("web")
+        other.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED | os.WNOWAIT)
+        with pytest.raises(CatalogUnavailable, match=rf"{other.pid}, which stands still. Let"):
+            file_catalog.mark_failover("web")
+        other.kill()
+
+    assert file_catalog.mark_failover("web").state is FAILOVER
+    assert not holders.is_stopped(other.pid)
 
 
 def test_a_writer_waits_for_another(path: Path, locked: sqlite3.Connection) -> None:
