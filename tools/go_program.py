@@ -84,7 +84,9 @@ class GoProgram:
         listed = host.run([str(go), "list", "-f", template, "./..."], cwd=self.module)
         if listed.status != 0:
             raise Problem(f"The {self.called}'s sources cannot be listed; Go says: {listed.output}")
-        packages = [line for line in listed.output.split() if not line.startswith("go:")]
+        # On a machine without a module cache Go also tells, line by line, what it downloads.
+        lines = listed.output.splitlines()
+        packages = [line for line in lines if line and not line.startswith("go: ")]
         if len(packages) != 1:
             raise Problem(f"The {self.called} should hold one program and holds {len(packages)}.")
         return packages[0]

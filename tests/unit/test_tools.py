@@ -577,6 +577,22 @@ class TestLab:
 
         assert replace(LAB, module=module).ensure(machine).is_relative_to(tmp_path / "the cache")
 
+    def test_is_found_where_go_first_downloads(
+        self, tmp_path: Path, bin_dir: Path, module: Path
+    ) -> None:
+        # A machine without a module cache: `go list` tells what it fetches, among its answer.
+        script(
+            bin_dir / "go",
+            'if [ "$1" = env ]; then echo go1.26.8; echo local; exit; fi',
+            'if [ "$1" = list ]; then echo "go: downloading example.com/x v1.0.0" >&2; fi',
+            'if [ "$1" = list ]; then echo lab/serve; exit; fi',
+            'while [ "$1" != -o ]; do shift; done',
+            'echo > "$2"',
+        )
+        machine = host(tmp_path, bin_dir)
+
+        assert replace(LAB, module=module).ensure(machine).is_relative_to(tmp_path / "the cache")
+
     def test_without_sources_or_go_one_sentence_says_so(
         self, tmp_path: Path, bin_dir: Path, module: Path
     ) -> None:
