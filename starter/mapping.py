@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from failback.contracts.base import Contract
+from failback.contracts.base import WHOLE, Contract, complaint
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.words import SwitchMode
@@ -174,7 +174,9 @@ def _built(kind: type[C], **values: Any) -> C:
     try:
         return kind(**values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = str(first["loc"][0])
+        place, why = complaint(error)
+        field = place.partition(".")[0]
+        if field == WHOLE:
+            raise InputInvalid(f"These options do not fit together: {why}.") from None
         option = "--" + SINGULAR.get(field, field).replace("_", "-")
-        raise InputInvalid(f"The value of {option} does not fit: {first['msg']}.") from None
+        raise InputInvalid(f"The value of {option} does not fit: {why}.") from None

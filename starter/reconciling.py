@@ -39,7 +39,8 @@ def reconcile(args: argparse.Namespace, shell: Shell) -> int:
     if not remains.run_id:
         shell.say(f"There was no run of {key}: nothing is left.")
         return DONE
-    show(shell, table(remains))
+    if remains.left:
+        show(shell, table(remains))
     for text in told(remains):
         shell.say(text)
     return DONE

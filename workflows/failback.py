@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
+from failback.contracts.base import complaint
 from failback.contracts.operations import RunRef
 from failback.contracts.plan import BeginAnswer, Finding
 from failback.contracts.requests import Answer
@@ -262,12 +263,11 @@ def _start_request(raw: Any) -> tuple[StartRequest, Finding | None]:
     try:
         return StartRequest.model_validate(raw), None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "input"
+        place, why = complaint(error)
         return StartRequest(replica="invalid"), Finding(
             code="INPUT_INVALID",
             severity=Severity.REFUSE,
             object=place,
-            message=f"The start request is not understood: {place}: {first['msg']}.",
+            message=f"The start request is not understood: {place}: {why}.",
             remedy='Start with an object such as {"replica": "web01"}.',
         )

@@ -85,7 +85,7 @@ def _final_pass(facts: Facts, now: datetime) -> tuple[timedelta, str]:
         # far too much, so pass 1's own share of differing bytes is not used.
         changed, text = 0.0, "change rate not known before a second cycle"
     else:
-        changed, text = rate * since, f"{rate / 1e6:.2f} MB/s change since {since:.0f} s"
+        changed, text = rate * since, f"{rate / 1e6:.2f} MB/s come to differ, for {since:.0f} s now"
     return timedelta(seconds=min(changed, capacity) / pace), f"final pass: {text}"
 
 

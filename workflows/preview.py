@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
+from failback.contracts.base import complaint
 from failback.contracts.operations import RunRef
 from failback.contracts.plan import Finding, Tuning
 from failback.contracts.preview import LookAhead, LookAheadResult, Preview
@@ -89,11 +90,10 @@ def _finding(code: str, subject: str, text: str, remedy: str = "") -> Finding:
 
 
 def _unusable(error: ValidationError) -> Finding:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "input"
+    place, why = complaint(error)
     return _finding(
         "INPUT_INVALID",
         place,
-        f"The request is not understood: {place}: {first['msg']}.",
+        f"The request is not understood: {place}: {why}.",
         'Give an object such as {"replica": "web01"}.',
     )

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from failback.contracts.base import Contract
+from failback.contracts.base import Contract, complaint
 from failback.contracts.requests import Answer, Request
 from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
 from workflows import approvals
@@ -67,10 +67,9 @@ def misunderstood(raw: Any) -> str | None:
     try:
         Request.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "input"
+        place, why = complaint(error)
         return (
-            f"is not understood ({place}: {first['msg']}); send no input, or an object with the "
+            f"is not understood ({place}: {why}); send no input, or an object with the "
             "documented fields."
         )
     return None
@@ -96,7 +95,7 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
         if kind is RequestKind.ADJUST:
             return _bad_adjustment(run, request)
     except ValidationError as error:
-        return f"{kind} does not fit what holds now: {error.errors()[0]['msg']}."
+        return f"{kind} does not fit what holds now: {complaint(error)[1]}."
     return None
 
 

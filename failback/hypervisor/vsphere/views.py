@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from failback.contracts.base import complaint
 from failback.contracts.placement import DatastoreView
 from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState
@@ -177,6 +178,6 @@ def view_of(session: Session, entry: Read, others: dict[str, Read]) -> VmView:
         )
     except ValidationError as error:
         raise OperationUnsupported(
-            f"{identity} is beyond what is supported: {error.errors()[0]['msg']}.",
+            f"{identity} is beyond what is supported: {complaint(error)[1]}.",
             "VMs with up to 64 disks and 512 snapshots are supported.",
         ) from error
