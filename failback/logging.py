@@ -32,7 +32,7 @@ ASSIGNED = re.compile(
     r"""(?ix)
     (?P<name>\b[\w-]*(?:passw(?:or)?d|passphrase|secret|token|api_?key)(?<!_file)\b)
     (?P<between>['"]?\s*[=:]\s*)
-    (?P<value>"[^"]*"|'[^']*'|[^\s,;&)}\]]+)
+    (?P<value>"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[^\s,;&)}\]]+)
     """
 )
 BEARER = re.compile(

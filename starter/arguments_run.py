@@ -22,6 +22,9 @@ from starter.arguments_life import (
 )
 from starter.values import duration
 
+SAID: dict[str, Any] = {"action": "store_true", "default": argparse.SUPPRESS}
+"""A choice that is sent only when it was made: an earlier request's must not be erased."""
+
 
 def add_start(commands: Any, common: argparse.ArgumentParser) -> None:
     start = commands.add_parser(
@@ -161,7 +164,7 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
         if name == "switch-over":
             command.add_argument(
                 "--ignore-budget",
-                action="store_true",
+                **SAID,
                 help="also when the predicted downtime is over the budget",
             )
         if name == "reschedule":
@@ -176,7 +179,7 @@ def add_requests(commands: Any, common: argparse.ArgumentParser) -> None:
         if name == "retry":
             command.add_argument(
                 "--rebase-target",
-                action="store_true",
+                **SAID,
                 help="a disk of the replica has grown: grow the target's too and compare "
                 "everything again; undo cannot shrink it",
             )
@@ -211,7 +214,7 @@ def _add_attest(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--attest-off",
         action="append",
-        default=[],
+        default=argparse.SUPPRESS,
         metavar="VM",
         help="declare that this VM is off while its site cannot be asked; repeatable",
     )
@@ -222,18 +225,18 @@ def _add_undo(undo: argparse.ArgumentParser) -> None:
     undo.add_argument(
         "--power-on-replica",
         action=argparse.BooleanOptionalAction,
-        default=None,
+        default=argparse.SUPPRESS,
         help="whether the VM replica is powered on (default: if it ran when the run began)",
     )
     undo.add_argument(
         "--replica-content",
         choices=[word.value for word in ReplicaContent],
-        default=None,
+        default=argparse.SUPPRESS,
         help="when the replica ran after its protective snapshot: keep its data, or revert it",
     )
     undo.add_argument(
         "--accept-target-not-restored",
-        action="store_true",
+        **SAID,
         help="go on although the target VM cannot get its old content back",
     )
 

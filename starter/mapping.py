@@ -29,7 +29,8 @@ def start_request(args: argparse.Namespace, user: str) -> StartRequest:
 def request(args: argparse.Namespace, user: str) -> Request:
     """Body of commit, undo, retry, pause or resume; KeyInvalid, InputInvalid.
 
-    Options that the command does not have keep the defaults of the contract.
+    Options that the command does not have, or that were not said, are not sent: what an earlier
+    request chose stays.
     """
     checked_key(args.key)
     given = {name: getattr(args, name) for name in OPTIONS if hasattr(args, name)}
@@ -37,9 +38,8 @@ def request(args: argparse.Namespace, user: str) -> Request:
         given["switch"] = _said(switch_policy(args), "reschedule", "--switch or --switch-at")
     if args.name == "adjust":
         given |= _adjusted(args)
-    return _built(
-        Request, request_id=args.request_id, by=_by(args, user), reason=args.reason, **given
-    )
+    given |= {name: getattr(args, name) for name in ("request_id", "reason") if getattr(args, name)}
+    return _built(Request, by=_by(args, user), **given)
 
 
 START_FIELDS: dict[str, Callable[[argparse.Namespace, str], Any]] = {

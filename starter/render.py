@@ -85,7 +85,8 @@ def _head(view: RunView, now: datetime) -> RenderableType:
     if status.replica_state:
         facts.insert(0, f"VM replica {status.replica_state.value}")
     if status.started_at:
-        facts.append(f"started {clock(status.started_at, now)} UTC")
+        by = f" by {status.started_by}" if status.started_by else ""
+        facts.append(f"started {clock(status.started_at, now)} UTC{by}")
     lines = [title, Text("  " + ", ".join(facts), style="dim")]
     if status.run_id:
         lines.append(Text(f"  run {status.run_id}", style="dim"))

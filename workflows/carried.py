@@ -7,8 +7,9 @@ workflow was terminated is taken up again by `reconcile`. Both go on from this.
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_serializer
 
 from failback.contracts.base import Contract, Text
 from failback.contracts.requests import Answer, Request
@@ -25,6 +26,12 @@ class Pending(Contract):
     answer: Answer
     """What its sender was told."""
     until: datetime
+
+    @field_serializer("request")
+    def _as_it_was_said(self, request: Request) -> dict[str, Any]:
+        """A field that was not said must not come back as a default: it would be a change that
+        nobody asked for, or erase what an earlier request chose."""
+        return request.model_dump(mode="json", exclude_unset=True)
 
 
 class Carried(Contract):

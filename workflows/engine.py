@@ -93,6 +93,11 @@ class Runtime(Protocol):
         """Whether a run that waits should go on in another execution."""
         ...
 
+    def patched(self, name: str) -> bool:
+        """Whether this run lives with the change of commands that has this name: every run does but
+        one that has passed this place under earlier code (docs/decisions/versioning.md)."""
+        ...
+
 
 @dataclass
 class Run:
@@ -107,6 +112,9 @@ class Run:
     commit_asked: bool = False
     retries: int = 0
     """How many retries were asked for; the engine compares it with what it saw before."""
+    stood: int = 0
+    """How often this execution stood still for a person: paused, or in NEEDS_OPERATOR. What was
+    decided before such a wait may not hold after it."""
     answers: list[Answer] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     pending: list[Pending] = field(default_factory=list)
@@ -127,6 +135,10 @@ class Run:
     def started(self) -> list[StepName]:
         """Steps that were issued at least once."""
         return [step.name for step in self.steps if step.started_at is not None]
+
+    def finished(self) -> list[StepName]:
+        """Steps that are done, or were found to have nothing to do."""
+        return [step.name for step in self.steps if step.finished_at is not None]
 
     def carry(self, started_at: datetime, now: datetime) -> Carried:
         """What the next execution goes on from."""
@@ -226,7 +238,7 @@ class Engine:
                 continue
             except OperationError as error:
                 if step.undo_on(self.run.facts, error.code) and self._may_undo():
-                    self.run.undo_asked = True
+                    self._undo_by(f"policy for {error.code}", error.message)
                     raise UndoAsked from error
                 await self._ask_operator(step, error)
                 await self._rebase(step.phase)
@@ -274,9 +286,15 @@ class Engine:
                     self.run.alarm(problem.message)
                     break
                 if hook.on_failure is HookPolicy.UNDO and self._may_undo():
-                    self.run.undo_asked = True
+                    self._undo_by(f"hook {hook.name}", problem.message)
                     raise UndoAsked
                 await self._ask_operator(step, problem)
+
+    def _undo_by(self, policy: str, why: str) -> None:
+        """Begin the undo that a policy of the run asks for, and let people see which and why."""
+        self.run.alarm(f"The run is undone, as was asked for ({policy}): {why}")
+        self.run.merge_undo(Request(by=policy, reason=why[:MOST_TEXT]))
+        self.run.undo_asked = True
 
     async def _call(self, hook: Hook, step: Step) -> OperationError | None:
         """Make one call; what is wrong when it failed."""
@@ -347,6 +365,7 @@ class Engine:
     async def pause_point(self) -> None:
         """Wait while paused. UndoAsked when an undo was accepted."""
         if self.run.paused and not self._leaving():
+            self.run.stood += 1
             await self.runtime.wait(lambda: not self.run.paused or self._leaving())
         if self._leaving():
             raise UndoAsked
@@ -354,6 +373,7 @@ class Engine:
     async def _ask_operator(self, step: Step, error: OperationError) -> None:
         """Stand in NEEDS_OPERATOR until a person answers or the cause has gone away."""
         run, runtime = self.run, self.runtime
+        run.stood += 1
         since = runtime.now()
         probing = error.unreachable and run.facts.request.auto_retry
         run.operator = OperatorCall(

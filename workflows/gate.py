@@ -37,8 +37,8 @@ class Gate:
             await self.engine.pause_point()
             if self.runtime.history_is_long():
                 raise GoOnLater
-            if self._look() and self._cycle_due(self.runtime.now()):
-                await self.cycle()
+            if self._look():
+                await self.cycle_if_due()
         self.run.gate = None
 
     def _look(self) -> str:
@@ -83,8 +83,10 @@ class Gate:
                 "Next cycle" if times[0] == min(times) else "Scheduled switch",
             )
 
-    def _cycle_due(self, now: datetime) -> bool:
-        return now >= self._next_cycle()
+    async def cycle_if_due(self) -> None:
+        """One re-sync, if the interval since the last one is over."""
+        if self.runtime.now() >= self._next_cycle():
+            await self.cycle()
 
     def _in_window(self, when: datetime) -> datetime:
         """The first moment from `when` on in which disks may be copied: a cycle that began earlier

@@ -35,7 +35,8 @@ from workflows.steps import (
 BUDGET = "Downtime budget"
 LOOK_AGAIN = "Watch both VMs again"
 
-ENDING = frozenset({"SPLIT_BRAIN", "PROBE_FAILED"})
+PROBE_FAILED = "PROBE_FAILED"
+ENDING = frozenset({"SPLIT_BRAIN", PROBE_FAILED})
 """Alarms after which nothing is decided without a person."""
 
 
@@ -94,14 +95,19 @@ class Life:
     async def _from_gate(self) -> Outcome:
         gate = Gate(self.engine)
         check, *switch = after_gate(self.run.facts.request.destination)
+        run = self.run
         while True:
             await gate.hold()
-            seen = self.run.facts.switching
+            seen, stood = run.facts.switching, run.stood
             # The last look at both VMs belongs to the gate when there was one.
-            await self.engine.forward((replace(check, phase=self.run.phase),))
-            if self.run.facts.rebased:
+            await self.engine.forward((replace(check, phase=run.phase),))
+            if run.facts.rebased:
                 await gate.cycle()
-            elif self.run.facts.switching == seen:
+            elif (run.paused or run.stood != stood) and self._looks_again():
+                # It was held up there, for hours maybe: what the gate decided is no longer true.
+                await self.engine.pause_point()
+                await gate.cycle_if_due()
+            elif run.facts.switching == seen:
                 break
             # Else somebody has rescheduled during that look: the gate decides anew.
         await beside(self.engine.forward(switch), self._watch_budget)
@@ -116,19 +122,37 @@ class Life:
         await self.cleanup()
         return Outcome.COMMITTED
 
+    def _looks_again(self) -> bool:
+        """The gate, the budget and the watch look anew after a wait; before, they went on with what
+        had been true."""
+        return self.runtime.patched("looks-again")
+
     # --- the switch ---
 
     async def _watch_budget(self, over: Over) -> None:
-        """Act when the downtime exceeds its budget before production is powered on."""
+        """Act when the downtime, from the power-off of the replica to the power-on of the target,
+        exceeds its budget. Hooks before and after these do not count: service runs."""
         budget = self.run.facts.switching.downtime_budget
-        if budget is not None and not await self.runtime.wait(over, budget, BUDGET):
+        if budget is None:
+            return
+        if not self._looks_again():
+            if not await self.runtime.wait(over, budget, BUDGET):
+                self._overrun(budget)
+            return
+        off, on = StepName.POWER_OFF_REPLICA, StepName.POWER_ON_TARGET
+        await self.runtime.wait(lambda: over() or off in self.run.started())
+        if not over() and not await self.runtime.wait(
+            lambda: over() or on in self.run.finished(), budget, BUDGET
+        ):
             self._overrun(budget)
 
     def _overrun(self, budget: timedelta) -> None:
         run = self.run
         text = f"The switch takes longer than the downtime budget of {budget.total_seconds():.0f} s"
         issued = StepName.POWER_ON_TARGET in run.started()
-        if run.facts.switching.on_overrun is OnOverrun.UNDO and not issued and not run.undo_asked:
+        # Who said that the budget is to be ignored does not want to go back because of it.
+        undo = run.facts.switching.on_overrun is OnOverrun.UNDO and not run.ignore_budget
+        if undo and not issued and not run.undo_asked:
             requests.alarm(run, f"{text}: it is undone, as was asked for.")
             by = Request(by="downtime_budget", reason="the switch took longer than the budget")
             requests.ask_undo(run, by)
@@ -191,12 +215,14 @@ class Life:
             run.soak_left, run.finalize_at = None, now + left
 
     def _policy_changed(self, before: FinalizePolicy) -> None:
-        """The time counts from the switch, so that it can be extended; for another way to decide,
+        """The time that has run counts, so that the end can be put off; for another way to decide,
         or one that had ended, it begins anew."""
         run, policy = self.run, self.run.facts.finalizing
+        left = run.soak_left if run.finalize_at is None else run.finalize_at - self.runtime.now()
         elapsed = timedelta(0)
-        if policy.mode is before.mode and (run.finalize_at or run.soak_left):
-            elapsed = self.runtime.now() - (run.decision_since or self.runtime.now())
+        if policy.mode is before.mode and left is not None:
+            # Without the time in which the run was paused.
+            elapsed = before.after - left
         run.finalize_at, run.soak_left = None, policy.after - elapsed
 
     async def _by_itself(self, mode: FinalizeMode, seen: tuple[FinalizePolicy, bool, str]) -> None:
@@ -229,9 +255,12 @@ class Life:
         def ended() -> bool:
             return self._decided() or over()
 
+        failed: FinalizePolicy | None = None
         while not ended():
             (argument,) = AWAIT_DECISION.arguments(run.facts, AWAIT_DECISION)
-            if run.finalize_ended:
+            asked = run.facts.finalizing
+            by_hand = asked.mode is FinalizeMode.MANUAL
+            if run.finalize_ended or (by_hand and asked == failed):
                 # What failed would end the next watch at once, and power states count for more.
                 argument = argument.model_copy(update={"probes": ()})
             try:
@@ -248,6 +277,8 @@ class Life:
                 self._end_automatism("the watch failed")
             else:
                 known = result.alarm in run.alarms
+                if result.code == PROBE_FAILED:
+                    failed = asked
                 if not known:
                     requests.alarm(run, result.alarm)
                 if result.code in ENDING:
@@ -256,7 +287,12 @@ class Life:
                     # Something else may happen meanwhile: look on at once.
                     continue
             runtime.publish()
-            await runtime.wait(ended, requests.ALARM_INTERVAL, LOOK_AGAIN)
+            if not self._looks_again():
+                await runtime.wait(ended, requests.ALARM_INTERVAL, LOOK_AGAIN)
+            elif not (argument.probes and failed == asked):
+                # Else the power states are watched on at once, without the probe that has failed.
+                otherwise = partial(self._watched_else, ended, self._said())
+                await runtime.wait(otherwise, requests.ALARM_INTERVAL, LOOK_AGAIN)
 
     def _watched_else(
         self, ended: Callable[[], bool], seen: tuple[FinalizePolicy, bool, str]

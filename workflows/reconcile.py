@@ -66,6 +66,7 @@ class ReconcileWorkflow:
                 carried(remains, phase, request.request, workflow.now()),
             ],
             id=f"failback/{request.replica}",
+            static_summary=f"Fail {request.replica} back: {request.finish}, by reconcile",
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
 
@@ -81,5 +82,6 @@ class ReconcileWorkflow:
                 tracking_was=remains.plan.target_tracking,
             ),
             id=cleanup_id(remains.run_id),
+            static_summary=f"Tidy up after the failback of {remains.replica}",
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from failback.contracts.base import Contract, complaint
+from failback.contracts.policies import SwitchPolicy
 from failback.contracts.requests import Answer, Request
 from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
 from workflows import approvals
@@ -35,11 +36,11 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
             run, Answer(kind=kind, accepted=False, phase=run.phase, at=now, message=message)
         )
     request = Request.model_validate(body)
+    drop_expired(run, now)
     if request.request_id:
         for earlier in run.answers:
             if earlier.request_id == request.request_id and earlier.kind is kind:
                 return earlier
-    drop_expired(run, now)
     reason = _refusal(run, kind, request, now)
     if reason is None and needs_approval(run, kind, request):
         return approvals.ask(run, kind, request, now)
@@ -121,9 +122,15 @@ def _bad_schedule(run: Run, request: Request, now: datetime) -> str | None:
     if request.switch is None:
         return "reschedule says no new policy; give it switch."
     policy = _merged(run.facts.switching, request.switch)
-    if policy.mode is SwitchMode.SCHEDULED and policy.at is not None and policy.at <= now:
+    # Past its time a switch may still wait for its budget, and the budget may then be changed.
+    scheduled = policy.mode is SwitchMode.SCHEDULED and _says_when(request.switch)
+    if scheduled and policy.at is not None and policy.at <= now:
         return f"The switch cannot be at {policy.at:%Y-%m-%d %H:%M:%S %z}: that is past."
     return None
+
+
+def _says_when(change: SwitchPolicy) -> bool:
+    return bool(change.model_fields_set & {"mode", "at"})
 
 
 def _remark(run: Run, kind: RequestKind) -> str:
@@ -160,8 +167,9 @@ def _apply(run: Run, kind: RequestKind, request: Request) -> None:
             run.switch_asked = True
             run.ignore_budget = run.ignore_budget or request.ignore_budget
         case RequestKind.RESCHEDULE:
-            run.switch_asked = run.ignore_budget = False
             assert request.switch is not None
+            if _says_when(request.switch):
+                run.switch_asked = run.ignore_budget = False
             policy = _merged(run.facts.switching, request.switch)
             run.facts = run.facts.model_copy(update={"switch": policy})
         case RequestKind.ADJUST:

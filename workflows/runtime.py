@@ -92,6 +92,9 @@ class TemporalRuntime:
         most = plan.tuning.history_events if plan else Tuning().history_events
         return info.is_continue_as_new_suggested() or info.get_current_history_length() >= most
 
+    def patched(self, name: str) -> bool:
+        return workflow.patched(name)
+
 
 def _failure(error: ActivityError) -> OperationError:
     """What the engine needs to know of a failed activity."""

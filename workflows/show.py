@@ -60,6 +60,8 @@ def status(
         operator=run.operator,
         requests=tuple(run.answers),
         started_at=started_at,
+        started_by=facts.request.by,
+        start_reason=facts.request.reason,
         decision_since=_decision_since(run),
         downtime_started_at=down.started_at if down else None,
         downtime_ended_at=min(ends) if ends else None,
@@ -123,6 +125,10 @@ def markdown(status: Status) -> str:
     """Current details of the workflow, for the Temporal UI and `temporal workflow metadata`."""
     paused = " (paused)" if status.paused else ""
     lines = [f"### Failback of `{status.replica}`: {status.phase.value}{paused}", ""]
+    # The summary and details that it was started with stay with its first execution.
+    if status.started_by or status.start_reason:
+        by, why = status.started_by or "unknown", status.start_reason or "no reason given"
+        lines += [f"To {status.destination.value}, started by {by}: {why}", ""]
     if status.outcome is not None:
         lines += [f"Outcome: **{status.outcome.value}**", ""]
     if status.operator is not None:

@@ -21,6 +21,8 @@ from failback.contracts.words import (
 LONGEST = timedelta(days=3650)
 """No time span is longer: the end of a longer one might be no date any more, and a workflow that
 computes it would stand still for ever."""
+LATEST = datetime(9000, 1, 1, tzinfo=UTC)
+"""Times are before it: workflows add hours to them, and a sum that is no date stops a run."""
 Positive = Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST)]
 Span = Annotated[timedelta, Field(ge=timedelta(0), le=LONGEST)]
 SettingName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
@@ -31,7 +33,7 @@ class SwitchPolicy(Contract):
     """When the work moves over. A bare word stands for the policy of that mode."""
 
     mode: SwitchMode = SwitchMode.AUTO
-    at: AwareDatetime | None = None
+    at: Annotated[AwareDatetime, Field(lt=LATEST)] | None = None
     """scheduled: the time of the switch, with its offset."""
     resync_interval: Positive = timedelta(minutes=15)
     """While waiting, another cycle begins so long after the one before began."""

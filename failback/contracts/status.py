@@ -130,6 +130,8 @@ class Status(Contract):
     requests: tuple[Answer, ...] = Field(default=(), max_length=100)
     """The newest requests, accepted and rejected."""
     started_at: datetime | None = None
+    started_by: Name = ""
+    start_reason: Text = ""
     decision_since: datetime | None = None
     downtime_started_at: datetime | None = None
     downtime_ended_at: datetime | None = None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 from failback.errors import SettingsInvalid
 from failback.logging import HIDDEN, redact
@@ -36,7 +38,8 @@ class Tail:
         raw = bytes(self._kept)
         if self.truncated:
             # The first piece may be the rest of a secret whose beginning is forgotten.
-            longest = max((len(secret.encode()) for secret in secrets), default=0)
+            known = (form for secret in secrets for form in forms(secret))
+            longest = max((len(form.encode()) for form in known), default=0)
             line = raw.find(b"\n")
             raw = raw[max(longest, line + 1) :]
         text = cleaned(raw.decode("utf-8", "replace"), secrets)
@@ -47,10 +50,21 @@ class Tail:
 def cleaned(text: str, secrets: Iterable[str] = ()) -> str:
     """Without these values, without what is assigned to a secret's name, without control
     characters."""
-    for secret in sorted(secrets, key=len, reverse=True):
-        if len(secret) >= SHORTEST_SECRET:
-            text = text.replace(secret, HIDDEN)
+    known = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in forms(secret)}
+    for form in sorted(known, key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
     return CONTROL.sub("?", redact(text).replace("\r\n", "\n")).strip()
+
+
+def forms(secret: str) -> set[str]:
+    """A value as it is, and as an answer in JSON or a URL would repeat it."""
+    quoted = {quote(secret, safe=""), quote(secret), quote_plus(secret)}
+    return {
+        secret,
+        *(json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)),
+        *quoted,
+        *(re.sub("%[0-9A-F]{2}", lambda found: found.group().lower(), one) for one in quoted),
+    }
 
 
 def secrets_in(files: Iterable[Path]) -> frozenset[str]:

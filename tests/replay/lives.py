@@ -68,6 +68,12 @@ class Notebook(VirtualRuntime):
             self.commands.append("cancel timer")
         return met
 
+    def patched(self, name: str) -> bool:
+        new = super().patched(name)
+        if new and (marker := f"marker {name}") not in self.commands:
+            self.commands.append(marker)
+        return new
+
     def publish(self) -> None:
         super().publish()
         if (phase := self.run_state.phase) is not self.shown:

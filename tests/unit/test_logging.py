@@ -101,6 +101,7 @@ def test_a_wrong_format_string_costs_no_line() -> None:
         f"SECRET = {SECRET}, next",
         f"Authorization: Bearer {SECRET.strip('!')}",
         f"?api_key={SECRET}&x=1",
+        f'{{"password": "a\\"b {SECRET}"}}',
     ],
 )
 def test_secrets_in_text_are_hidden(text: str) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from urllib.parse import quote, quote_plus
 
 import pytest
 
 from failback.hooks.calls import CalledVm, Calls, HookCommand, Occasion
 from failback.hooks.command import Called, run_command
 from failback.hooks.output import KEPT_BYTES, Tail, cleaned, secrets_in
+from failback.logging import HIDDEN
 
 ROOT = Path(__file__).parents[3]
 OCCASION = Occasion(
@@ -40,6 +44,10 @@ def run(*argv: str, timeout_s: float = 60.0, said: bytes = b"") -> Called:
 
 def shell(script: str, timeout_s: float = 60.0) -> Called:
     return run("/bin/sh", "-c", script, timeout_s=timeout_s)
+
+
+def quote_from_bytes_lower(text: str) -> str:
+    return re.sub("%..", lambda found: found.group().lower(), quote(text))
 
 
 def gone(pid: int) -> bool:
@@ -209,6 +217,18 @@ def test_secrets_and_control_characters_do_not_get_through(tmp_path: Path) -> No
     for secret in ("gE-heim!", "abc.def", "k3yk3y", "=open", "ann:pw", "\x1b", "\x07"):
         assert secret not in said
     assert "the word is [hidden]" in said
+
+
+@pytest.mark.parametrize("encode", [json.dumps, quote, quote_plus, quote_from_bytes_lower])
+def test_a_secret_is_hidden_also_as_json_or_a_url_repeats_it(
+    encode: Callable[[str], str],
+) -> None:
+    secret = 'p4ss"w\u00f6rd\\x/y z'
+
+    said = cleaned(f"you sent {encode(secret)}!", [secret])
+
+    assert "p4ss" not in said and "y z" not in said and "y+z" not in said
+    assert HIDDEN in said
 
 
 def test_the_rest_of_a_secret_whose_beginning_was_forgotten_is_dropped() -> None:

@@ -167,6 +167,20 @@ def test_requests(line: str, changed: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("undo web01 --replica-content keep", {"by", "replica_content"}),
+        ("undo web01 --reason why", {"by", "reason"}),
+        ("retry web01 --request-id t-1", {"by", "request_id"}),
+        ("switch-over web01", {"by"}),
+    ],
+)
+def test_what_was_not_said_is_not_sent(line: str, said: set[str]) -> None:
+    # It would erase what an earlier request has chosen.
+    assert mapping.request(parser().parse_args(line.split()), "ann").model_fields_set == said
+
+
+@pytest.mark.parametrize(
     ("line", "sentence"),
     [
         ("start Web01", "'Web01' is not a replica key"),

@@ -144,6 +144,10 @@ class FakeRuntime:
     on_wait: Callable[[], object] | None = None
     published: int = 0
     long_history: bool = False
+    stubborn: frozenset[str] = frozenset()
+    """Operations that come to their end although they were asked to stop."""
+    passed_by: frozenset[str] = frozenset()
+    """Changes of commands that came after this run had passed their place."""
 
     async def run(
         self, operation: op.Operation[Any, Any], argument: Any, title: str, stop: Callable[[], bool]
@@ -157,7 +161,7 @@ class FakeRuntime:
         result = override(argument, count) if override else None
         if isinstance(result, Exception):
             raise result
-        if stop():
+        if stop() and operation.name not in self.stubborn:
             raise OperationStopped
         return answer(operation, argument) if result is None else result
 
@@ -182,6 +186,9 @@ class FakeRuntime:
 
     def publish(self) -> None:
         self.published += 1
+
+    def patched(self, name: str) -> bool:
+        return name not in self.passed_by
 
     def history_is_long(self) -> bool:
         return self.long_history

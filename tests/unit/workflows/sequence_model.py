@@ -51,6 +51,10 @@ class Waits:
     until: datetime
 
 
+def _says_when(body: dict[str, Any]) -> bool:
+    return bool(set(body["switch"]) & {"mode", "at"})
+
+
 @dataclass
 class Model:
     """What was promised to the people so far."""
@@ -65,7 +69,7 @@ class Model:
     committing: bool = False
     undoing: bool = False
     switching: bool = False
-    """Somebody said `switch_over` and nobody has rescheduled since."""
+    """Somebody said `switch_over`, and nobody has said since when else."""
     attested: set[str] = field(default_factory=set)
     power_on_replica: bool = True
     waits: list[Waits] = field(default_factory=list)
@@ -106,6 +110,8 @@ class Model:
         if "switch" not in body:
             return False
         mode, at = self._merged(body)
+        if not _says_when(body):
+            return True
         return mode != "scheduled" or (at is not None and at > now)
 
     def _merged(self, body: dict[str, Any]) -> tuple[str, datetime | None]:
@@ -187,7 +193,8 @@ class Model:
                 self.paused = False
             case "reschedule":
                 self.mode, self.at = self._merged(body)
-                self.switching = False
+                if _says_when(body):
+                    self.switching = False
             case "switch_over":
                 self.switching = True
             case _:

@@ -50,6 +50,29 @@ async def test_an_error_longer_than_any_text_is_cut_and_can_be_shown() -> None:
     assert seen == [2000]
 
 
+@pytest.mark.parametrize(
+    "at", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00", "9000-01-01T00:00:00Z"]
+)
+async def test_a_time_without_end_is_refused_where_it_would_stop_the_run(at: str) -> None:
+    window = {"window": {"begin": "01:00", "end": "02:00"}}
+    made = world(switch={"mode": "manual"}, limits=window)
+    answers: list[bool] = []
+
+    def ask(when: str) -> None:
+        switch = {"mode": "scheduled", "at": when}
+        answers.append(made.ask(RequestKind.RESCHEDULE, switch=switch).accepted)
+
+    made.runtime.after(HOUR, lambda: ask(at))
+    made.runtime.after(2 * HOUR, lambda: ask("8999-12-31T23:59:59Z"))
+    made.runtime.after(3 * HOUR, lambda: shown(made))
+    made.runtime.after(4 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    assert await made.live() is Outcome.UNDONE
+    assert answers == [False, True]
+    with pytest.raises(ValueError, match="switch"):
+        StartRequest.model_validate({"replica": "web01", "switch": {"mode": "scheduled", "at": at}})
+
+
 async def test_hooks_that_fail_in_every_cycle_leave_only_the_newest_alarms() -> None:
     hook = {"name": "dns", "when": "after", "step": "resync_freeze", "on_failure": "continue"}
     made = world(switch={"mode": "manual", "resync_interval": "PT10M"}, hooks=[hook])

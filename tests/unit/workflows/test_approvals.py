@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from failback.contracts.requests import Answer
-from failback.contracts.words import Outcome, Phase, RequestKind
+from failback.contracts.words import Outcome, Phase, RequestKind, SwitchMode
 from tests.unit.workflows.virtual_runtime import world
 from workflows import requests
+from workflows.engine import GoOnLater
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 
@@ -59,6 +60,47 @@ async def test_a_request_that_nobody_approves_in_time_is_void() -> None:
     assert not late[0].accepted
     void = next(a for a in made.run.answers if a.request_id == "r1")
     assert not void.accepted and "void" in void.message
+
+
+async def test_what_waits_for_approval_means_the_same_in_the_next_execution() -> None:
+    first = {"mode": "scheduled", "at": "2026-01-03T00:00:00Z", "downtime_budget": "PT10M"}
+    made = world(approvals=2, switch=first)
+    later = {"at": "2026-01-10T00:00:00Z"}
+    made.runtime.after(
+        HOUR, lambda: made.ask(RequestKind.RESCHEDULE, by="ann", request_id="r", switch=later)
+    )
+    made.runtime.after(HOUR + MINUTE, lambda: setattr(made.runtime, "long_history", True))
+    with pytest.raises(GoOnLater):
+        await made.live()
+
+    then = world(made.run.carry(made.runtime.now(), made.runtime.now()))
+    then.runtime.clock = made.runtime.clock
+    then.ask(RequestKind.APPROVE, of="r", by="bob")
+    then.runtime.after(HOUR, lambda: then.ask(RequestKind.UNDO, by="ann", request_id="u"))
+    then.runtime.after(HOUR, lambda: then.ask(RequestKind.APPROVE, of="u", by="bob"))
+    assert await then.runtime.drive(then.life.live(taken_up=True)) is Outcome.UNDONE
+
+    policy = then.run.facts.switching
+    assert policy.mode is SwitchMode.SCHEDULED
+    assert policy.at == datetime(2026, 1, 10, tzinfo=UTC)
+    assert policy.downtime_budget == 10 * MINUTE
+    assert "power_off" not in then.runtime.names()
+
+
+async def test_a_repeat_of_a_request_that_has_expired_is_told_so() -> None:
+    made = world(approvals=2, approval_expiry="PT30M")
+    repeat: list[Answer] = []
+
+    def ask() -> Answer:
+        return made.ask(RequestKind.COMMIT, by="ann", request_id="r1")
+
+    made.runtime.after(HOUR, ask)
+    made.runtime.after(2 * HOUR, lambda: repeat.append(ask()))
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.UNDO, by="ann", request_id="u"))
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.APPROVE, of="u", by="bob"))
+
+    assert await made.live() is Outcome.UNDONE
+    assert not repeat[0].accepted and not repeat[0].pending and "void" in repeat[0].message
 
 
 async def test_an_approval_of_what_is_not_allowed_any_more_is_refused() -> None:

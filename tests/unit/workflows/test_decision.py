@@ -115,6 +115,67 @@ async def test_the_time_is_extended_and_counts_from_the_switch() -> None:
     assert ended(made) == 4 * HOUR
 
 
+async def test_a_pause_does_not_count_when_the_time_is_extended() -> None:
+    made = world(finalize=AUTO_COMMIT)
+    made.runtime.after(20 * MINUTE, lambda: made.ask(RequestKind.PAUSE))
+    made.runtime.after(10 * HOUR, lambda: made.ask(RequestKind.RESUME))
+    made.runtime.after(
+        10 * HOUR + 10 * MINUTE, lambda: made.ask(RequestKind.ADJUST, finalize={"after": "PT8H"})
+    )
+
+    assert await made.live() is Outcome.COMMITTED
+
+    # Half an hour of the eight had run when they were given.
+    assert ended(made) == 10 * HOUR + 10 * MINUTE + 7 * HOUR + 30 * MINUTE
+
+
+async def test_a_deadline_that_is_put_off_while_paused_is_not_over_at_the_resume() -> None:
+    made = world(finalize={**AUTO_UNDO, "after": "PT4H"})
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.PAUSE))
+    made.runtime.after(10 * HOUR, lambda: made.ask(RequestKind.ADJUST, finalize={"after": "PT8H"}))
+    made.runtime.after(11 * HOUR, lambda: made.ask(RequestKind.RESUME))
+    made.runtime.after(17 * HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+
+
+async def test_a_probe_that_fails_under_a_manual_decision_is_told_once() -> None:
+    made = world(finalize={"mode": "manual", "probes": [{"kind": "tools"}]})
+    asked: list[int] = []
+
+    def watch(argument: ops.WatchDecision, number: int) -> Any:
+        asked.append(len(argument.probes))
+        if argument.probes:
+            return ops.WatchResult(code="PROBE_FAILED", alarm=f"It failed after {number} s.")
+        return ops.WatchResult(code="SPLIT_BRAIN", alarm="Two copies run.")
+
+    made.runtime.script["watch_decision"] = watch
+    made.runtime.after(HOUR, lambda: made.ask(RequestKind.COMMIT))
+
+    assert await made.live() is Outcome.COMMITTED
+
+    # With its probes, then without: at once, after an alarm, and every quarter of an hour.
+    assert asked == [1, *(0 for _ in range(5))]
+    assert made.run.alarms == ["It failed after 0 s.", "Two copies run."]
+
+
+async def test_an_adjustment_is_heard_while_the_watch_rests() -> None:
+    made = world(finalize={**AUTO_COMMIT, "after": "PT20M"})
+    asked: list[tuple[timedelta, int]] = []
+
+    def watch(argument: ops.WatchDecision, number: int) -> Any:
+        asked.append((ended(made), len(argument.probes)))
+        return ops.WatchResult(code="SNAPSHOT_OLD", alarm="It is old.")
+
+    made.runtime.script["watch_decision"] = watch
+    probes = {"probes": [{"kind": "tools"}], "boot_grace": "PT0S"}
+    made.runtime.after(MINUTE, lambda: made.ask(RequestKind.ADJUST, finalize=probes))
+
+    assert await made.live() is Outcome.COMMITTED
+
+    assert (MINUTE, 1) in asked
+
+
 async def test_a_manual_decision_becomes_automatic_and_the_time_begins_then() -> None:
     made = world()
     made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.ADJUST, finalize=AUTO_COMMIT))

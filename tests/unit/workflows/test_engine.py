@@ -272,6 +272,8 @@ async def test_a_guest_that_does_not_shut_down_starts_an_undo_when_that_is_the_p
     await engine.undo()
 
     assert run.undo_asked and runtime.names()[-1] == "close_run"
+    assert run.facts.undo.reason == "Too slow."
+    assert "policy for GuestShutdownTimeout" in run.alarms[0]
 
 
 async def test_one_failing_disk_stops_the_other_and_both_are_tried_again() -> None:

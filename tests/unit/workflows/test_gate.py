@@ -11,7 +11,7 @@ from failback.contracts import operations as ops
 from failback.contracts.words import Outcome, Phase, RequestKind, StepName
 from tests.unit.workflows.fake_runtime import MIB
 from tests.unit.workflows.virtual_runtime import World, world
-from workflows.engine import GoOnLater
+from workflows.engine import GoOnLater, OperationError
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -147,6 +147,122 @@ async def test_an_overrun_of_the_budget_does_what_was_said(on_overrun: str, outc
 
     assert "longer than the downtime budget of 120 s" in made.run.alarms[0]
     assert ("restore_target" in made.runtime.names()) is (outcome == "UNDONE")
+
+
+def switched_at(made: World) -> timedelta:
+    off = next(r for r in made.run.steps if r.name is StepName.POWER_OFF_REPLICA)
+    assert off.started_at is not None
+    return off.started_at - BEGIN
+
+
+async def test_a_budget_that_was_ignored_undoes_nothing() -> None:
+    made = world(switch={"mode": "manual", "downtime_budget": "PT2M", "on_overrun": "undo"})
+    made.runtime.takes["verify"] = timedelta(minutes=10)
+    made.runtime.after(MINUTE, lambda: made.ask(RequestKind.SWITCH_OVER, ignore_budget=True))
+    commit_when_asked(made, HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+    assert "it goes on" in made.run.alarms[0]
+
+
+@pytest.mark.parametrize(
+    ("when", "step"), [("before", "power_off_replica"), ("after", "power_on_target")]
+)
+async def test_hooks_around_the_downtime_are_no_downtime(when: str, step: str) -> None:
+    made = world(
+        switch={"downtime_budget": "PT5M", "on_overrun": "undo"},
+        hooks=[{"name": "drain", "when": when, "step": step, "timeout": "PT30M"}],
+    )
+    made.runtime.takes["run_hook"] = 6 * MINUTE
+    commit_when_asked(made, HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+    assert made.run.alarms == []
+
+
+async def test_a_pause_during_the_last_look_leaves_the_run_in_the_gate() -> None:
+    made = world(switch={"mode": "manual", "resync_interval": "PT1H"})
+    answers: list[bool] = []
+
+    def look(argument: Any, number: int) -> None:
+        # The look comes to its end although it was asked to stop: it reads and asks nobody again.
+        if made.run.switch_asked and not answers:
+            answers.append(made.ask(RequestKind.PAUSE).accepted)
+
+    made.runtime.script["check_drift"] = look
+    made.runtime.stubborn = frozenset({"check_drift"})
+    made.runtime.after(90 * MINUTE, lambda: made.ask(RequestKind.SWITCH_OVER))
+    made.runtime.after(2 * HOUR, lambda: made.ask(RequestKind.RESCHEDULE, switch="manual"))
+    made.runtime.after(48 * HOUR, lambda: made.ask(RequestKind.RESUME))
+    seen: list[Phase] = []
+    made.runtime.after(60 * HOUR, lambda: seen.append(made.run.phase))
+    made.runtime.after(61 * HOUR, lambda: made.ask(RequestKind.UNDO))
+
+    assert await made.live() is Outcome.UNDONE
+
+    assert answers == [True]
+    assert seen == [Phase.READY_TO_SWITCH]
+    assert StepName.POWER_OFF_REPLICA not in made.run.started()
+
+
+async def test_after_trouble_at_the_last_look_the_gate_decides_anew() -> None:
+    made = world(
+        switch={"mode": "scheduled", "at": BEGIN + 2 * HOUR, "resync_interval": "PT15M"},
+    )
+    made.runtime.script["check_drift"] = lambda argument, number: (
+        OperationError("VmChanged", "It was changed.")
+        if 2 * HOUR <= made.runtime.clock - BEGIN < 40 * HOUR
+        else None
+    )
+    made.runtime.after(50 * HOUR, lambda: made.ask(RequestKind.RETRY))
+    commit_when_asked(made, 60 * HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+
+    assert switched_at(made) == 50 * HOUR
+    # What the replica wrote in two days came over before it went off.
+    assert made.run.facts.cycles[-1].frozen_at >= BEGIN + 50 * HOUR
+    last = [name for name in made.runtime.names() if name in ("check_drift", "power_off")][-2:]
+    assert last == ["check_drift", "power_off"]
+
+
+async def test_a_run_that_passed_the_gate_under_earlier_code_goes_on_as_it_began() -> None:
+    made = world(switch={"mode": "scheduled", "at": BEGIN + 2 * HOUR})
+    made.runtime.passed_by = frozenset({"looks-again"})
+    made.runtime.script["check_drift"] = lambda argument, number: (
+        OperationError("VmChanged", "It was changed.")
+        if 2 * HOUR <= made.runtime.clock - BEGIN < 40 * HOUR
+        else None
+    )
+    made.runtime.after(50 * HOUR, lambda: made.ask(RequestKind.RETRY))
+    commit_when_asked(made, 60 * HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+    assert made.run.facts.cycles[-1].frozen_at < BEGIN + 3 * HOUR
+
+
+async def test_the_budget_may_be_changed_after_the_time_of_the_switch() -> None:
+    made = world(
+        switch={"mode": "scheduled", "at": BEGIN + 2 * HOUR, "downtime_budget": "PT1S"},
+    )
+    budget = {"downtime_budget": "PT1H"}
+    made.runtime.after(3 * HOUR, lambda: made.ask(RequestKind.RESCHEDULE, switch=budget))
+    commit_when_asked(made, 5 * HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+    assert switched_at(made) == 3 * HOUR
+
+
+async def test_another_interval_does_not_take_a_switch_over_back() -> None:
+    made = world(switch={"mode": "manual", "resync_interval": "PT10M"})
+    made.runtime.takes["transport_changes"] = 4 * MINUTE
+    made.runtime.after(15 * MINUTE, lambda: made.ask(RequestKind.SWITCH_OVER))
+    every = {"resync_interval": "PT20M"}
+    made.runtime.after(16 * MINUTE, lambda: made.ask(RequestKind.RESCHEDULE, switch=every))
+    commit_when_asked(made, 2 * HOUR)
+
+    assert await made.live() is Outcome.COMMITTED
+    assert switched_at(made) < 30 * MINUTE
 
 
 @pytest.mark.parametrize("minutes", range(8, 14))

@@ -81,6 +81,10 @@ async def test_a_failed_hook_does_what_its_policy_says(policy: str, outcome: str
 
     assert await made.live() == outcome
 
+    # An auditor reads why, also where a policy and no person has decided.
+    undone_by = "hook dns" if outcome == "UNDONE" else ""
+    assert made.run.facts.undo.by == undone_by
+    assert "exit status 1" in made.run.alarms[0]
     ons = [a.vm.site for n, a in made.runtime.issued if n == "power_on"]
     assert ons == (["production"] if outcome == "COMMITTED" else ["dr"])
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from temporalio.contrib.pydantic import pydantic_data_converter
+
 from failback.contracts import operations as ops
 from failback.contracts.requests import Answer
 from failback.contracts.start import StartRequest
@@ -21,6 +23,7 @@ from workflows.facts import Facts
 from workflows.life import Life
 
 T = TypeVar("T")
+CONVERTER = pydantic_data_converter.payload_converter
 SETTLED = 50
 """Turns of the loop without a sign of progress after which every task waits."""
 
@@ -110,13 +113,23 @@ class World:
         return await self.runtime.drive(self.life.live())
 
 
+def on_the_wire(carried: Carried) -> Carried:
+    """As the next execution gets it."""
+    (payload,) = CONVERTER.to_payloads([carried])
+    (raw,) = CONVERTER.from_payloads([payload], [Any])
+    return Carried.model_validate(raw)
+
+
 def world(
     carried: Carried | None = None, kind: type[VirtualRuntime] = VirtualRuntime, **request: Any
 ) -> World:
     """A run that has not begun, or one that is taken up."""
     start = StartRequest.model_validate({"replica": "web01", **request})
     ref = ops.RunRef(run_id="run-1", replica="web01")
-    run = Run(Facts(run=ref, request=start)) if carried is None else Run.take_up(carried)
+    if carried is None:
+        run = Run(Facts(run=ref, request=start))
+    else:
+        run = Run.take_up(on_the_wire(carried))
     runtime = kind(run)
     began: list[bool] = []
     cleaned: list[bool] = []
