@@ -50,6 +50,12 @@ class CreationActivities:
             pairs=_pairs(view, plan),
             disks=view.disks,
             power_mark=site.power_mark(target),
+            # Made in the replica's order.
+            unconnected=tuple(
+                card.key
+                for card, of in zip(view.nics, configuration.nics, strict=False)
+                if not of.connected
+            ),
             evidence=f"{target} is made with {len(view.disks)} empty disks",
         )
 
@@ -98,32 +104,25 @@ class CreationActivities:
         return self.sites.site(argument.site).find_made(shell, argument.run.run_id, attempt.beat)
 
     def copy_configuration(self, argument: CopyConfiguration, attempt: Attempt) -> Done:
-        """NVRAM of the replica as it is now that it is off, and a last look at its hardware.
+        """CPUs, memory and NVRAM of the replica as they are now that it is off. The rest of its
+        hardware was compared before (check_drift), when that could still be put right.
 
-        Idempotent because the same content is written again.
+        Idempotent because CPUs and memory are states that are read first, and the same NVRAM is
+        written again.
         """
         replica, target = argument.replica, argument.target
         theirs, ours = self.sites.site(replica.site), self.sites.site(target.site)
-        was, now = ours.configuration(target), theirs.configuration(replica)
-        for what, made, wanted in (
-            ("CPUs", was.cpus, now.cpus),
-            ("MB of memory", was.memory_mb, now.memory_mb),
-            ("firmware", was.firmware, now.firmware),
-        ):
-            if made != wanted:
-                raise VmChanged(
-                    f"REPLICA_DRIFTED: {replica} has {wanted} {what} now, and had {made} when "
-                    f"{target} was made.",
-                    f"Give {target.name} the same by hand and send retry, or send undo.",
-                )
+        now = theirs.configuration(replica)
+        changed = ours.set_hardware(target, now.cpus, now.memory_mb, attempt.beat)
+        told = f"{now.cpus} CPUs, {now.memory_mb} MB{' are new' if changed else ' as before'}"
         try:
             nvram = theirs.read_nvram(replica)
         except VmNotFound:
             nvram = b""
         if not nvram:
-            return Done(evidence="the replica has no NVRAM")
+            return Done(evidence=f"{told}; the replica has no NVRAM")
         ours.write_nvram(target, nvram, argument.run.run_id, attempt.beat)
-        return Done(evidence=f"NVRAM of {len(nvram)} bytes is copied")
+        return Done(evidence=f"{told}; NVRAM of {len(nvram)} bytes is copied")
 
     def register_target(self, argument: RegisterTarget, attempt: Attempt) -> Done:
         """Final name and connected cards; with `back` the temporary name and no connection.
@@ -138,7 +137,10 @@ class CreationActivities:
             if not back:
                 raise
             return Done(evidence="the VM is gone")
-        cards = tuple(nic.model_copy(update={"connected": not back}) for nic in view.nics)
+        cards = tuple(
+            nic.model_copy(update={"connected": not back and nic.key not in argument.unconnected})
+            for nic in view.nics
+        )
         name = temporary_name(argument.final_name) if back else argument.final_name
         if back:
             site.set_nics(target, cards, attempt.beat)
@@ -147,7 +149,8 @@ class CreationActivities:
             # Only what bears the final name reaches the network.
             site.set_nics(target, cards, attempt.beat)
         how = "disconnected" if back else "connected"
-        return Done(evidence=f"{target.moref} is named {name}, {len(cards)} cards {how}")
+        count = sum(nic.connected is not back for nic in cards)
+        return Done(evidence=f"{target.moref} is named {name}, {count} cards {how}")
 
 
 def temporary_name(final_name: str) -> str:

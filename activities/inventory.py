@@ -22,6 +22,7 @@ from failback.contracts.operations import (
     TargetGuard,
 )
 from failback.contracts.plan import RunPlan
+from failback.contracts.vm import VmIdentity
 from failback.contracts.words import PowerState
 from failback.errors import (
     CatalogUnavailable,
@@ -34,7 +35,7 @@ from failback.errors import (
     VmChanged,
 )
 from failback.hypervisor.ports import Sites
-from failback.preflight.drift import drifts
+from failback.preflight.drift import Drift, drifts, hardware_drifts
 from failback.preflight.findings import of_error
 
 log = logging.getLogger(__name__)
@@ -111,8 +112,18 @@ class InventoryActivities:
                     "anew, and everything is compared again; undo cannot shrink it. Or send undo.",
                 )
             raise VmChanged(told, "Send undo and start again.")
+        if argument.made is not None and (found := self._unlike(plan.replica, argument.made)):
+            raise VmChanged(
+                f"REPLICA_DRIFTED: {plan.replica} and {argument.made}, which was made like it: "
+                f"{'; '.join(one.what for one in found)}.",
+                "Make both alike by hand and send retry, or send undo and start again.",
+            )
         require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
         return Done(evidence="both VMs are as planned")
+
+    def _unlike(self, replica: VmIdentity, made: VmIdentity) -> tuple[Drift, ...]:
+        theirs = self.sites.site(replica.site).configuration(replica)
+        return hardware_drifts(theirs, self.sites.site(made.site).configuration(made))
 
     def probe(self, argument: Probe, attempt: Attempt) -> ProbeResult:
         """Ask each site, and for each VM, once. Idempotent because it only reads."""

@@ -44,6 +44,8 @@ class Facts(Contract):
     findings: tuple[Finding, ...] = Field(default=(), max_length=200)
     plan: RunPlan | None = None
     protected: ProtectTargetResult | None = None
+    unconnected: tuple[int, ...] = Field(default=(), max_length=32)
+    """new: keys of network cards that are not connected at the replica either."""
     frozen: SnapshotReplicaResult | None = None
     """The read snapshot of pass 1."""
     base: tuple[ChangeBase, ...] = Field(default=(), max_length=64)

@@ -382,6 +382,7 @@ CHECK_DRIFT = Step(
             plan=f.known,
             guard=f.guard(),
             leave_behind=f.request.leave_behind,
+            made=f.known.target if f.request.destination is Destination.NEW else None,
         ),
     ),
 )
@@ -678,7 +679,8 @@ def _learn_target(facts: Facts, results: tuple[ops.CreateTargetResult, ...]) -> 
     made = results[0]
     plan = facts.known.model_copy(update={"target": made.target, "pairs": made.pairs})
     protected = ops.ProtectTargetResult(power_mark=made.power_mark, disks=made.disks)
-    return facts.model_copy(update={"plan": plan, "protected": protected})
+    update = {"plan": plan, "protected": protected, "unconnected": made.unconnected}
+    return facts.model_copy(update=update)
 
 
 UNDO_CREATE_TARGET = Step(
@@ -715,7 +717,7 @@ CREATE_TARGET = Step(
 
 COPY_CONFIGURATION = Step(
     StepName.COPY_CONFIGURATION,
-    "Copy NVRAM and check the configuration",
+    "Copy NVRAM and configuration",
     Phase.SWITCHING,
     op.COPY_CONFIGURATION,
     lambda f, s: (
@@ -753,6 +755,7 @@ REGISTER_TARGET = Step(
             target=f.known.target,
             request=f.request,
             final_name=f.known.final_name,
+            unconnected=f.unconnected,
         ),
     ),
     undo=UNDO_REGISTER_TARGET,

@@ -262,6 +262,8 @@ class CheckDrift(StepCall):
     plan: RunPlan
     guard: TargetGuard
     leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
+    made: VmIdentity | None = None
+    """new: the VM that this run made; its hardware must still be like the replica's."""
 
 
 class RebaseTarget(StepCall):
@@ -354,6 +356,8 @@ class CreateTargetResult(Contract):
     pairs: tuple[DiskPair, ...] = Field(max_length=64)
     disks: tuple[Disk, ...] = Field(default=(), max_length=64)
     power_mark: Name | None = None
+    unconnected: tuple[int, ...] = Field(default=(), max_length=32)
+    """Keys of its network cards whose counterparts at the replica are not connected."""
     evidence: Text = ""
 
 
@@ -388,6 +392,8 @@ class RegisterTarget(StepCall):
     request: StartRequest
     final_name: Name
     back: bool = False
+    unconnected: tuple[int, ...] = Field(default=(), max_length=32)
+    """Keys of cards that stay without a network, as at the replica."""
 
 
 class ReplaceSource(StepCall):

@@ -41,6 +41,8 @@ class Making(Steering):
                         ShellDisk(address=d.address, capacity_bytes=d.capacity_bytes) for d in disks
                     ),
                     "nics": tuple(found.nics),
+                    "cpus": found.cpus,
+                    "memory_mb": found.memory_mb,
                     "instance_uuid": found.identity.instance_uuid,
                     "bios_uuid": found.identity.bios_uuid,
                 }

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from failback.contracts.plan import Carry, RunPlan
+from failback.contracts.shell import VmConfiguration
 from failback.contracts.vm import DiskAddress, DiskPair, VmView
 from failback.preflight.checks.disks import DISK_REFUSALS
 
@@ -50,6 +52,28 @@ def drifts(plan: RunPlan, replica: VmView, left_behind: Collection[str]) -> tupl
             if disk.address not in paired and str(disk.address) not in left_behind
         ),
     )
+
+
+def hardware_drifts(replica: VmConfiguration, made: VmConfiguration) -> tuple[Drift, ...]:
+    """What a VM that was made like the replica lacks of it now. CPUs and memory are not asked for:
+    they are given to it once the replica is off."""
+    found = [
+        Drift(f"{what} is {theirs} at the replica and {ours} at the VM that was made")
+        for what, theirs, ours in (
+            ("firmware", replica.firmware, made.firmware),
+            ("secure boot", replica.secure_boot, made.secure_boot),
+            ("cores per socket", replica.cores_per_socket, made.cores_per_socket),
+            ("CPU hot add", replica.cpu_hot_add, made.cpu_hot_add),
+            ("memory hot add", replica.memory_hot_add, made.memory_hot_add),
+        )
+        if theirs != ours
+    ]
+    cards = [Counter(nic.kind for nic in one.nics) for one in (replica, made)]
+    for kind in sorted(cards[0].keys() | cards[1].keys()):
+        if cards[0][kind] != cards[1][kind]:
+            text = f"{cards[0][kind]} network cards {kind} at the replica, {cards[1][kind]} at it"
+            found.append(Drift(text))
+    return tuple(found)
 
 
 def _kind(reason: str) -> str:
