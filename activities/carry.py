@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from activities.edge import Attempt
+from activities.snapshots import require_off
 from failback.contracts.operations import CarryOverHardware, CarryOverResult
 from failback.contracts.plan import CarriedDisk
-from failback.contracts.vm import DiskPair, VmIdentity
-from failback.contracts.words import PowerState
-from failback.errors import VmChanged, VmNotFound
+from failback.contracts.vm import DiskPair
+from failback.errors import VmNotFound
 from failback.hypervisor.ports import Site, Sites
 
 
@@ -29,7 +29,7 @@ class CarryActivities:
         if argument.back:
             return self._back(site, argument, attempt)
         target, carry = argument.target, argument.carry
-        _require_off(site, target)
+        require_off(site.read([target])[0])
         site.set_hardware(target, carry.cpus, carry.memory_mb, attempt.beat)
         keys = list(carry.nic_keys_before)
         for card in carry.nics:
@@ -65,7 +65,7 @@ class CarryActivities:
         target, carry = argument.target, argument.carry
         beat = attempt.beat
         try:
-            site.read([target])
+            view = site.read([target])[0]
         except VmNotFound:
             # Whether the target may be missing is asked where its content is restored.
             return CarryOverResult(evidence=f"{target} is gone, with what was carried over")
@@ -73,7 +73,7 @@ class CarryActivities:
             # Its content is reverted next, so nothing is lost that would be kept.
             site.power_off(target, beat)
         elif carry.disks or not argument.reverted_next:
-            _require_off(site, target)
+            require_off(view)
         files = [disk_file(argument.run.run_id, disk) for disk in carry.disks]
         removed = sum(site.remove_disk(target, file, beat) for file in files)
         if argument.reverted_next:
@@ -92,12 +92,3 @@ def disk_file(run_id: str, disk: CarriedDisk) -> str:
     address = str(disk.address).replace(":", "-")
     between = " " if disk.folder.endswith("]") else "/"
     return f"{disk.folder}{between}failback-{run_id}-{address}.vmdk"
-
-
-def _require_off(site: Site, target: VmIdentity) -> None:
-    power = site.read([target])[0].power
-    if power is not PowerState.OFF:
-        raise VmChanged(
-            f"{target} is {power} although it was powered off for this run.",
-            "Power it off and send retry, or send undo.",
-        )

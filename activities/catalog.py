@@ -6,8 +6,8 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
+from activities.attest import NOBODY_KNOWS, power_of, require_attested
 from activities.edge import Attempt, now, snapshot_name
-from activities.power import attested, named
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
@@ -16,9 +16,7 @@ from failback.contracts.words import Outcome, PowerState
 from failback.errors import (
     CatalogUnavailable,
     ReplicaUnknown,
-    SiteUnreachable,
     SplitBrain,
-    VmNotFound,
 )
 from failback.hypervisor.ports import Sites
 
@@ -101,11 +99,10 @@ class CatalogActivities:
         for vm in (*off, *argument.power_known):
             attempt.beat()
             try:
-                power = self.sites.site(vm.site).read([vm])[0].power
-            except (SiteUnreachable, VmNotFound) as error:
+                power = power_of(self.sites, vm)
+            except NOBODY_KNOWS as error:
                 # There is no undo any more: without an answer the run would stand here for ever.
-                if not attested(vm, argument.attest_off):
-                    raise named(error, vm) from error.__cause__
+                require_attested(error, vm, argument.attest_off)
                 continue
             if vm in off and power is not PowerState.OFF:
                 raise SplitBrain(

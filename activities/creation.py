@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from activities.attest import attested, told
 from activities.edge import Attempt
-from activities.power import attested
 from activities.snapshots import STATE_ATTRIBUTE, second_copy_found, stop_second_copy
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
@@ -70,7 +70,7 @@ class CreationActivities:
             target = argument.target or self._made(argument, attempt)
             if target is None:
                 return Done(evidence="no VM was made")
-            view = site.read([target])[0]
+            view = told(site.read([target])[0])
         except VmNotFound:
             return Done(evidence="the VM is gone", alarm=second_copy_found(self.catalog, argument))
         except SiteUnreachable:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from activities.attest import told
 from activities.creation import temporary_name, whole_placement
 from activities.disks import Disks
 from activities.edge import Attempt
@@ -188,12 +189,12 @@ class Gathering:
         if request.destination is Destination.ORIGINAL:
             return None, ""
         try:
-            view = self.sites.site(record.source.site).read([record.source])[0]
-        except (VmNotFound, VmChanged):
+            return told(self.sites.site(record.source.site).read([record.source])[0]), ""
+        except VmNotFound:
             return None, ""
-        except SiteUnreachable as error:
+        except (SiteUnreachable, VmChanged) as error:
+            # It may run behind a host that does not answer, or under another reference.
             return None, str(error)
-        return (view if view.connection_state == "connected" else None), ""
 
     def _unopenable(self, evidence: Evidence) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
+from activities.attest import power_of, told
 from activities.edge import Attempt, replica_lease
 from activities.gathering import Gathering
 from activities.hooks import occasion_of
@@ -134,7 +135,7 @@ class InventoryActivities:
                 answers.append(f"{name}: {self.sites.site(name).ping()}")
             for vm in (*argument.must_be_off, *argument.power_known):
                 attempt.beat()
-                power = self.sites.site(vm.site).read([vm])[0].power
+                power = power_of(self.sites, vm)
                 if power is PowerState.UNKNOWN or (
                     vm in argument.must_be_off and power is not PowerState.OFF
                 ):
@@ -178,7 +179,7 @@ def look_at_target(sites: Sites, guard: TargetGuard) -> TargetLook:
     """Compare the target with what it was (invariant I2b): still off, our snapshot current, no
     other disk or file, no power-on since."""
     site = sites.site(guard.target.site)
-    view = site.read([guard.target])[0]
+    view = told(site.read([guard.target])[0])
     files = {disk.file for disk in view.disks}
     fatal = ""
     if view.power is not PowerState.OFF:

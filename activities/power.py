@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from activities.attest import NOBODY_KNOWS, power_of, require_attested, told
 from activities.disks import Disks
 from activities.edge import Attempt, now
 from failback.catalog.repository import Catalog
@@ -15,15 +16,11 @@ from failback.contracts.operations import (
     PowerOn,
     PowerOnResult,
 )
-from failback.contracts.vm import VmIdentity
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
-    FailbackError,
     GuestShutdownTimeout,
-    SiteUnreachable,
     SplitBrain,
-    VmNotFound,
 )
 from failback.hypervisor.ports import Site, Sites
 
@@ -45,10 +42,9 @@ class PowerActivities:
         """
         site = self.sites.site(argument.vm.site)
         try:
-            view = site.read([argument.vm])[0]
-        except (SiteUnreachable, VmNotFound) as error:
-            if not attested(argument.vm, argument.attest_off):
-                raise named(error, argument.vm) from error.__cause__
+            view = told(site.read([argument.vm])[0])
+        except NOBODY_KNOWS as error:
+            require_attested(error, argument.vm, argument.attest_off)
             # Service comes back first; what the site says when it answers is checked later.
             return PowerOffResult(
                 was=PowerState.UNKNOWN,
@@ -87,7 +83,7 @@ class PowerActivities:
         pause = 0.05
         while now() < deadline:
             attempt.beat()
-            if site.read([vm])[0].power is PowerState.OFF:
+            if power_of(self.sites, vm) is PowerState.OFF:
                 took = f"shut down in {(now() - first).total_seconds():.1f} s"
                 return _off(site, argument, on, PowerOffWay.GUEST_SHUTDOWN, took)
             self.sleep(pause)
@@ -109,7 +105,7 @@ class PowerActivities:
             self.disks.prove_writers_dead(disk, attempt)
         self._prove_off(argument, attempt)
         site = self.sites.site(argument.vm.site)
-        if site.read([argument.vm])[0].power is PowerState.ON:
+        if power_of(self.sites, argument.vm) is PowerState.ON:
             return PowerOnResult(at=now(), evidence=f"{argument.vm} was on already")
         at = now()
         site.power_on(argument.vm, attempt.beat)
@@ -119,39 +115,20 @@ class PowerActivities:
         for other in argument.must_be_off:
             attempt.beat()
             try:
-                power = self.sites.site(other.site).read([other])[0].power
-            except (SiteUnreachable, VmNotFound) as error:
-                if attested(other, argument.attest_off):
-                    continue
-                if isinstance(error, VmNotFound):
-                    raise named(error, other) from error.__cause__
-                raise SiteUnreachable(
+                power = power_of(self.sites, other)
+            except NOBODY_KNOWS as error:
+                why = (
                     f"{argument.vm} is not powered on because the power state of {other} cannot be "
-                    f"read: {error.what}",
-                    f"Bring the site back, or send attest_off with {other.name!r} if it is off.",
-                ) from error
+                    "read: "
+                )
+                require_attested(error, other, argument.attest_off, why)
+                continue
             if power is not PowerState.OFF:
                 raise SplitBrain(
                     f"{argument.vm} is not powered on because {other} is {power}: two copies of "
                     "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
                 )
-
-
-def named(error: FailbackError, vm: VmIdentity) -> FailbackError:
-    """The error, with what a person may answer where the VM is gone from its inventory: one that
-    was registered anew has another reference, and may run under it."""
-    if not isinstance(error, VmNotFound):
-        return error
-    return VmNotFound(
-        error.what,
-        f"See that no VM with the disks of {vm.name} runs, then send attest_off with {vm.name!r}.",
-    )
-
-
-def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:
-    """Whether a person declared this VM to be off, by name or moref."""
-    return vm.name in names or vm.moref in names
 
 
 def _off(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
+from activities.attest import told
 from activities.edge import now
 from failback.contracts.policies import WorkloadProbe
 from failback.contracts.vm import VmIdentity
@@ -47,7 +48,7 @@ class Asker:
 
     def _tools(self) -> str:
         try:
-            view = self.sites.site(self.target.site).read([self.target])[0]
+            view = told(self.sites.site(self.target.site).read([self.target])[0])
         except (SiteError, VmError) as error:
             return f"{self.target} cannot be asked: {error.what}"
         if view.power is not PowerState.ON:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
+from activities.attest import NOBODY_KNOWS, require_attested, told
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
-from activities.power import attested, named
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CleanTarget,
@@ -27,7 +27,6 @@ from failback.contracts.words import PowerState, ReplicaContent, StepName
 from failback.errors import (
     ReplicaUsed,
     SiteError,
-    SiteUnreachable,
     SnapshotAmbiguous,
     TargetNotRestorable,
     VmChanged,
@@ -140,9 +139,8 @@ class SnapshotActivities:
         for vm in argument.vms:
             try:
                 waited.append(self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat))
-            except (SiteUnreachable, VmNotFound) as error:
-                if not attested(vm, argument.attest_off):
-                    raise named(error, vm) from error.__cause__
+            except NOBODY_KNOWS as error:
+                require_attested(error, vm, argument.attest_off)
                 waited.append(f"{vm} cannot be asked; a person declared it to be off")
         return Done(evidence="; ".join(text for text in waited if text) or "nothing was under way")
 
@@ -159,6 +157,7 @@ class SnapshotActivities:
         found = the_one(view, name)
         if not found:
             return Done(evidence="no protective snapshot: nothing to revert")
+        told(view)
         if argument.content != ReplicaContent.KEEP.value:
             used = self._used_since(argument, view, site.power_mark(replica))
             if used and argument.content != ReplicaContent.REVERT.value:
@@ -273,7 +272,7 @@ def stop_second_copy(
     empty when it is off.
 
     Idempotent because the alarm stays in the catalog, and off is a state."""
-    if view.power is PowerState.OFF:
+    if told(view).power is PowerState.OFF:
         return second_copy_found(catalog, argument)
     text = (
         f"SPLIT_BRAIN: {view.identity} was {view.power} during the undo although it had to be off, "
@@ -313,7 +312,8 @@ def the_one(view: VmView, name: str) -> Snapshot | None:
 
 
 def require_off(view: VmView) -> None:
-    if view.power is not PowerState.OFF:
+    """VmChanged if it is not off; VmDisconnected where nobody can say."""
+    if told(view).power is not PowerState.OFF:
         raise VmChanged(
             f"{view.identity} is {view.power} although it was powered off for this run.",
             "Power it off and send retry, or send undo.",

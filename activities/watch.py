@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from temporalio import activity
 
+from activities.attest import attested, told
 from activities.edge import Attempt, now
 from activities.hooks import occasion_of
 from activities.probes import Asker, Probing
@@ -22,7 +23,7 @@ from failback.contracts.operations import (
 )
 from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import Phase, PowerState
-from failback.errors import SiteError, VmError
+from failback.errors import SiteError, VmDisconnected, VmError
 from failback.hooks.calls import Calls
 from failback.hypervisor.ports import Sites
 
@@ -94,12 +95,9 @@ class WatchActivities:
             if view is None:
                 continue
             views.append(view)
-            if vm in argument.must_be_off and view.power is not PowerState.OFF:
-                yield (
-                    "SPLIT_BRAIN",
-                    f"{vm} is {view.power} although it must be off until commit or undo: two "
-                    "copies of one machine may run. Power it off, or decide at once.",
-                )
+            breach = _breach(view, argument.attest_off) if vm in argument.must_be_off else ""
+            if breach:
+                yield "SPLIT_BRAIN", breach
         looks: list[SnapshotLook] = []
         prefix = f"failback/{argument.run.run_id}/"
         for view in views:
@@ -177,3 +175,24 @@ class WatchActivities:
             and alarm.at < activity.info().scheduled_time
             for alarm in self.catalog.alarms(argument.run.run_id)
         )
+
+
+def _breach(view: VmView, names: tuple[str, ...]) -> str:
+    """Why two copies may run, of a VM that must be off; empty when it is off. One that its site
+    shows without knowing may run for as long as nobody answers for it."""
+    vm = view.identity
+    try:
+        power = told(view).power
+    except VmDisconnected as error:
+        if attested(vm, names):
+            return ""
+        return (
+            f"{error.what} It must be off until commit or undo: two copies of one machine may run. "
+            "Bring its host back, or decide."
+        )
+    if power is PowerState.OFF:
+        return ""
+    return (
+        f"{vm} is {power} although it must be off until commit or undo: two copies of one machine "
+        "may run. Power it off, or decide at once."
+    )

@@ -5,6 +5,7 @@ FailbackError
  |- RunRefused                 preflight found a reason not to start
  |- SiteError
  |   |- SiteUnreachable        no answer from a vCenter or host             (retryable)
+ |   |   `- VmDisconnected     no answer from the host or storage of a VM   (retryable)
  |   |- SiteBusy               the object is in use by another task         (retryable)
  |   |- CertificateUntrusted   the TLS certificate is not the trusted one
  |   |- LoginRefused           user name or password not accepted
@@ -106,6 +107,10 @@ class SiteUnreachable(SiteError):
 
     retryable = True
     unreachable = True
+
+
+class VmDisconnected(SiteUnreachable):
+    """The site answers, but not the VM's host or storage: what it shows of the VM is a memory."""
 
 
 class SiteBusy(SiteError):

@@ -847,6 +847,7 @@ AWAIT_DECISION = Step(
             probes_count_from=(
                 f.target_on_at + f.finalizing.boot_grace if f.target_on_at else None
             ),
+            attest_off=f.attested_off,
         ),
     ),
 )

@@ -462,6 +462,7 @@ class WatchDecision(StepCall):
     """Asked too; a failure ends the watch."""
     probes_count_from: datetime | None = None
     """Failures before this time are a workload that still boots."""
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
 
 
 class WatchResult(Contract):

@@ -57,6 +57,7 @@ def watch(
     later: timedelta = timedelta(0),
     beats: list[Any] | None = None,
     count_from: datetime | None = None,
+    attest_off: tuple[str, ...] = (),
     **info: Any,
 ) -> WatchResult:
     activities = WatchActivities(
@@ -77,6 +78,7 @@ def watch(
         interval=timedelta(seconds=0.05),
         probes=probes,
         probes_count_from=count_from,
+        attest_off=attest_off,
     )
     info.setdefault("scheduled_time", datetime.now(UTC))
     environment = world.environment(**info)
@@ -110,6 +112,37 @@ def test_a_site_that_does_not_answer_is_no_breach(watched: World) -> None:
 
     assert watch(watched, rounds=30).code == "SPLIT_BRAIN"
     assert watched.dr.calls.count("read") > 2
+
+
+@pytest.mark.parametrize("power", [PowerState.OFF, PowerState.ON])
+def test_a_copy_of_which_nobody_knows_whether_it_runs_is_told(
+    watched: World, power: PowerState
+) -> None:
+    vm = watched.dr.vm(watched.replica)
+    vm.power, vm.changes["connection_state"] = power, "disconnected"
+
+    result = watch(watched)
+
+    assert result.code == "SPLIT_BRAIN"
+    assert "web01-replica (dr:vm-101) is disconnected" in result.alarm
+
+
+def test_a_copy_that_somebody_answers_for_hides_nothing_else(watched: World) -> None:
+    watched.dr.vm(watched.replica).changes["connection_state"] = "disconnected"
+    watched.production.vm(watched.target).tools = False
+
+    result = watch(watched, probe("tools"), attest_off=("web01-replica",))
+
+    assert result.code == "PROBE_FAILED"
+
+
+def test_tools_that_ran_when_their_host_was_last_heard_of_hold_nothing(watched: World) -> None:
+    watched.production.vm(watched.target).changes["connection_state"] = "disconnected"
+
+    result = watch(watched, probe("tools"))
+
+    assert result.code == "PROBE_FAILED"
+    assert "is disconnected" in result.alarm
 
 
 def test_probes_that_hold_end_nothing(watched: World, listening: tuple[socket.socket, str]) -> None:

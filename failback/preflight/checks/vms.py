@@ -102,8 +102,8 @@ def old_source(e: Evidence) -> Iterator[Finding]:
             "OLD_SOURCE_UNKNOWN",
             e.request.replica,
             f"Nobody can say whether the old source VM runs: {e.old_source_unknown}",
-            "Before the target is powered on somebody must bring its site back, or declare it to "
-            "be off with --attest-off.",
+            "Before the target is powered on somebody must bring its site or host back, or declare "
+            "it to be off with --attest-off.",
         )
     if view is None or view.power is PowerState.OFF:
         return
