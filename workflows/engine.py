@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from failback.contracts import operations as ops
@@ -28,6 +29,8 @@ KEPT_ALARMS = 20
 MOST_TEXT, MOST_NAME = 2000, 255
 """Characters that the status shows of one text, and of one name."""
 ASK_AGAIN = "Ask the sites again"
+DISCONNECTED = "VmDisconnected"
+"""Code of the error that a VM's host does not answer, although its site does."""
 
 
 class OperationError(Exception):
@@ -393,11 +396,12 @@ class Engine:
         def answered() -> bool:
             return run.retries != seen or (run.undo_asked and not was_undoing)
 
+        can_go_on = partial(self.reachable, step, of_vms=error.code == DISCONNECTED)
         delay = run.facts.plan.tuning.probe_interval if run.facts.plan else timedelta(seconds=30)
         while not answered():
             if not probing:
                 await runtime.wait(answered)
-            elif not await runtime.wait(answered, delay, ASK_AGAIN) and await self.reachable(step):
+            elif not await runtime.wait(answered, delay, ASK_AGAIN) and await can_go_on():
                 break
             # A site may be away for months, and no other execution goes on from here: asking ever
             # more rarely, in proportion to how long it has been away, keeps the history short.
@@ -408,11 +412,14 @@ class Engine:
         if self._leaving():
             raise UndoAsked
 
-    async def reachable(self, step: Step) -> bool:
-        """Whether both sites answer now."""
-        plan = self.run.facts.plan
-        sites = (plan.target.site, plan.replica.site) if plan else ()
-        return not await self._probe(ops.Probe(**head(self.run.facts, step), sites=sites))
+    async def reachable(self, step: Step, *, of_vms: bool) -> bool:
+        """Whether both sites answer now; `of_vms`: and tell the power state of every VM."""
+        facts = self.run.facts
+        sites = (facts.plan.target.site, facts.plan.replica.site) if facts.plan else ()
+        # A site answers also while a host of it does not: going on would only fail again.
+        vms = (facts.known.replica, *facts.targets, *facts.others) if of_vms and facts.plan else ()
+        argument = ops.Probe(**head(facts, step), sites=sites, power_known=vms)
+        return not await self._probe(argument)
 
     async def trouble(self, step: Step, probes: tuple[WorkloadProbe, ...] = ()) -> str:
         """Why nothing may be decided without a person: a power state that cannot be read now, or is

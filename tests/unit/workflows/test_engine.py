@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.operations import CarryOverResult, PreflightResult
+from failback.contracts.operations import CarryOverResult, PreflightResult, ProbeResult
 from failback.contracts.plan import Carry
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
-from failback.contracts.vm import DiskAddress
+from failback.contracts.vm import DiskAddress, VmIdentity
 from failback.contracts.words import GuestTimeoutPolicy, Phase, RequestKind, StepName
 from tests.unit.workflows.fake_runtime import PLAN, disks, make
 from workflows import requests
@@ -223,6 +223,30 @@ async def test_an_unreachable_site_is_probed_and_the_run_goes_on_by_itself() -> 
 
     assert "probe" in runtime.names()
     assert run.operator is None and runtime.names().count("protect_target") == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "asked"),
+    [("SiteUnreachable", ()), ("VmDisconnected", (PLAN.replica, PLAN.target))],
+)
+async def test_a_host_that_is_away_is_asked_for_by_its_vms(
+    code: str, asked: tuple[VmIdentity, ...]
+) -> None:
+    """Its site answers all the while: going on at that would fail again, time after time."""
+
+    def protect(argument: Any, count: int) -> Exception | None:
+        return OperationError(code, "No answer.", unreachable=True) if count == 0 else None
+
+    def probe(argument: Any, count: int) -> ProbeResult:
+        return ProbeResult(reachable=count > 0)
+
+    engine, _, runtime = make(protect_target=protect, probe=probe)
+
+    await go_forward(engine)
+
+    probes = [argument for name, argument in runtime.issued if name == "probe"]
+    assert [one.power_known for one in probes] == [asked] * 2
+    assert runtime.names().count("protect_target") == 2
 
 
 async def test_without_auto_retry_an_unreachable_site_waits_for_a_person() -> None:
