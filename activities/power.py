@@ -55,6 +55,11 @@ class PowerActivities:
         was = view.power
         if was is PowerState.OFF:
             return _off(site, argument, was, PowerOffWay.ALREADY_OFF, "was off already")
+        if argument.only_look:
+            raise ConsentMissing(
+                f"{argument.vm} is {was}, and this run was started so that it is not powered off.",
+                "Power it off and send retry, or send undo.",
+            )
         if was is PowerState.SUSPENDED and not argument.accept_suspended:
             raise ConsentMissing(
                 f"{argument.vm} is suspended: powering it off loses its memory.",

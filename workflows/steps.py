@@ -17,6 +17,7 @@ from failback.contracts import operations as ops
 from failback.contracts.words import (
     Destination,
     GuestTimeoutPolicy,
+    OldSource,
     Outcome,
     Phase,
     ReplicaState,
@@ -644,6 +645,8 @@ POWER_OFF_SOURCE = Step(
             on_guest_timeout=f.request.on_guest_timeout,
             accept_suspended=f.request.accept_suspended,
             attest_off=f.attested_off,
+            # Preflight may not have been able to ask, and somebody may have started it since.
+            only_look=f.request.old_source is OldSource.REFUSE,
         )
         for vm in f.others
     ),

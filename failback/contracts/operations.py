@@ -80,6 +80,8 @@ class PowerOff(StepCall):
     """Off at once: the VM's content will be reverted or deleted anyway."""
     attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
     """VMs that a person declared to be off while their site cannot be asked."""
+    only_look: bool = False
+    """Nobody wants it to be powered off: refuse if it is not."""
 
 
 class PowerOffResult(Contract):

@@ -218,3 +218,19 @@ def test_an_old_source_that_is_not_in_the_inventory_is_gone(world: World) -> Non
     assert result.findings == ()
     assert result.plan is not None
     assert not result.plan.old_source_there
+
+
+@pytest.mark.parametrize("power", [PowerState.ON, PowerState.SUSPENDED])
+def test_an_old_source_that_must_be_left_alone_is_not_powered_off(
+    world: World, power: PowerState
+) -> None:
+    vm = world.production.add_vm("old", [bytearray(512)], power)
+    argument = off(world, vm).model_copy(update={"only_look": True})
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", argument)
+    assert caught.value.type == "ConsentMissing"
+    assert world.production.vm(vm).power is power
+
+    world.production.vm(vm).turn(PowerState.OFF)
+    assert world.run("power_off", argument).way is PowerOffWay.ALREADY_OFF
