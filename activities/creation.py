@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from activities.attest import attested, told
+from activities.attest import NOBODY_KNOWS, attested, require_attested, told
 from activities.edge import Attempt
 from activities.snapshots import STATE_ATTRIBUTE, second_copy_found, stop_second_copy
 from failback.catalog.repository import Catalog
@@ -73,11 +73,10 @@ class CreationActivities:
             view = told(site.read([target])[0])
         except VmNotFound:
             return Done(evidence="the VM is gone", alarm=second_copy_found(self.catalog, argument))
-        except SiteUnreachable:
-            name = argument.plan.target.name
+        except SiteUnreachable as error:
             if not argument.accept_not_restored:
                 raise
-            return Done(evidence=f"site {argument.site} cannot be asked; {name} is left there")
+            return Done(evidence=f"{argument.plan.target.name} is left where it is: {error.what}")
         alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         foreign = _foreign(view, argument)
         if foreign and not argument.accept_not_restored:
@@ -127,16 +126,22 @@ class CreationActivities:
     def register_target(self, argument: RegisterTarget, attempt: Attempt) -> Done:
         """Final name and connected cards; with `back` the temporary name and no connection.
 
-        Idempotent because name and cards are states that are read first.
+        Idempotent because name and cards are states that are read first, and what a person
+        answers for is left as it is.
         """
         target, back = argument.target, argument.back
         site = self.sites.site(target.site)
         try:
-            view = site.read([target])[0]
-        except VmNotFound:
+            view = told(site.read([target])[0])
+        except NOBODY_KNOWS as error:
             if not back:
                 raise
-            return Done(evidence="the VM is gone")
+            if isinstance(error, VmNotFound):
+                return Done(evidence="the VM is gone")
+            require_attested(error, target, argument.attest_off)
+            # Service comes back first. Deleting it comes after that and waits for the site, and
+            # name and cards go with it.
+            return Done(evidence=f"{target} cannot be asked; a person declared it to be off")
         cards = tuple(
             nic.model_copy(update={"connected": not back and nic.key not in argument.unconnected})
             for nic in view.nics

@@ -180,7 +180,7 @@ SETTLE = Step(
                 **head(f, s),
                 vms=(*f.targets, f.known.replica),
                 written_disks=f.target_openings(),
-                attest_off=f.attested_off,
+                attest_off=f.declared_off,
             ),
         )
         if f.plan
@@ -251,7 +251,7 @@ UNDO_POWER_OFF_REPLICA = Step(
                 **head(f, s),
                 vm=f.known.replica,
                 must_be_off=(*f.targets, *f.others),
-                attest_off=f.attested_off,
+                attest_off=f.declared_off,
             ),
         )
         if f.power_on_replica
@@ -312,7 +312,7 @@ UNDO_POWER_ON_TARGET = Step(
             # Its content is reverted next, so a shutdown would only prolong the downtime.
             hard=f.request.protect_target or f.request.destination is Destination.NEW,
             accept_suspended=True,
-            attest_off=f.attested_off,
+            attest_off=f.declared_off,
         ),
     ),
 )
@@ -619,7 +619,7 @@ POWER_ON_TARGET = Step(
                 **head(f, s),
                 vm=f.known.target,
                 must_be_off=(f.known.replica, *f.others),
-                attest_off=f.attested_off,
+                attest_off=f.declared_off,
                 written_disks=f.target_openings(),
             ),
         )
@@ -644,7 +644,7 @@ POWER_OFF_SOURCE = Step(
             guest_timeout=f.request.guest_timeout,
             on_guest_timeout=f.request.on_guest_timeout,
             accept_suspended=f.request.accept_suspended,
-            attest_off=f.attested_off,
+            attest_off=f.declared_off,
             # Preflight may not have been able to ask, and somebody may have started it since.
             only_look=f.request.old_source is OldSource.REFUSE,
         )
@@ -700,7 +700,7 @@ UNDO_CREATE_TARGET = Step(
             request=f.request,
             plan=f.known,
             files=tuple(disk.file for disk in f.protected.disks) if f.protected else (),
-            attest_off=f.attested_off,
+            attest_off=f.declared_off,
             accept_not_restored=f.undo.accept_target_not_restored,
         ),
     ),
@@ -742,6 +742,7 @@ UNDO_REGISTER_TARGET = Step(
             request=f.request,
             final_name=f.known.final_name,
             back=True,
+            attest_off=f.declared_off,
         )
         for vm in f.targets
     ),
@@ -850,7 +851,7 @@ AWAIT_DECISION = Step(
             probes_count_from=(
                 f.target_on_at + f.finalizing.boot_grace if f.target_on_at else None
             ),
-            attest_off=f.attested_off,
+            attest_off=f.declared_off,
         ),
     ),
 )
@@ -871,7 +872,7 @@ COMMIT = Step(
             old_source=f.known.old_source,
             must_be_off=f.others,
             power_known=f.targets,
-            attest_off=f.attested_off,
+            attest_off=f.declared_off,
         ),
     ),
 )

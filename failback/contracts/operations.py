@@ -396,6 +396,8 @@ class RegisterTarget(StepCall):
     back: bool = False
     unconnected: tuple[int, ...] = Field(default=(), max_length=32)
     """Keys of cards that stay without a network, as at the replica."""
+    attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
+    """back: VMs that need not be asked, because a person declared them to be off."""
 
 
 class ReplaceSource(StepCall):

@@ -6,9 +6,7 @@ A failure names its seed; `SEED=17 python -m tests.simulation` lives it again, s
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,14 +15,6 @@ from tests.simulation.run import Bugs, Wrong, simulate
 
 SEEDS = int(os.environ.get("SEEDS", "500"))
 CHUNK = 25
-
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Hundreds of runs that fail on purpose fill a log that nobody reads."""
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(1, SEEDS + 1, CHUNK))

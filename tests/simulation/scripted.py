@@ -1,0 +1,75 @@
+"""A run without faults but those of a script: what people see and answer when a site is away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from failback.contracts.start import StartRequest
+from failback.contracts.words import Destination, RequestKind
+from tests.simulation.run import SimRuntime, Simulation
+from workflows import operations as op
+from workflows import requests
+
+PLACES: dict[Destination, dict[str, Any]] = {
+    Destination.ORIGINAL: {},
+    Destination.RECOVERED: {"recovered": "production:web01-restored"},
+    Destination.NEW: {"new_vm": {"name": "web01-home"}},
+}
+
+
+class Impatient(SimRuntime):
+    """Asks a person after the second attempt that fails."""
+
+    def _attempt(
+        self,
+        operation: op.Operation[Any, Any],
+        argument: Any,
+        number: str,
+        attempt: int,
+        stop: Callable[[], bool],
+    ) -> Any:
+        if attempt > 1:
+            argument = argument.model_copy(update={"patience": timedelta(0)})
+        return super()._attempt(operation, argument, number, attempt, stop)
+
+
+class Scripted(Simulation):
+    """One destination; `script` says what happens after so many minutes."""
+
+    def __init__(self, folder: Path, place: Destination, script: dict[int, Callable[[], None]]):
+        self.place, self.script = place, script
+        super().__init__(1, folder)
+        self.crew.quiet, self.grows = True, False
+
+    def to_the_end(self) -> Simulation:
+        """Live it; what is left is for the test to judge."""
+        with closing(self.catalog):
+            asyncio.run(self._live())
+        return self
+
+    def ask(self, kind: RequestKind, **body: Any) -> None:
+        """Somebody asks, and it is accepted."""
+        given = ({"by": "bob", "reason": "the site is gone", **body},)
+        answer = requests.admit(self.run, kind, given, self.runtime.clock)
+        assert answer.accepted, answer.message
+
+    def _request(self) -> StartRequest:
+        fields = {"replica": "web01", "destination": self.place, **PLACES[self.place]}
+        return StartRequest.model_validate(fields)
+
+    def _runtime(self, execution: int) -> SimRuntime:
+        made = Impatient(
+            self.run,
+            clock=datetime(2026, 1, 1, tzinfo=UTC),
+            crew=self.crew,
+            activities=self.activities,
+            execution=f"execution-{execution}",
+        )
+        for minutes, act in self.script.items():
+            made.after(timedelta(minutes=minutes), act)
+        return made

@@ -1,0 +1,52 @@
+"""Production burns down while a person decides: what was declared off holds up nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from failback.contracts.words import Destination, Outcome, Phase, PowerState, RequestKind
+from tests.simulation.scripted import Scripted
+
+
+class Away(Scripted):
+    """After the switch production goes away, and its VMs lose their power with it."""
+
+    def __init__(self, folder: Path, place: Destination, wish: RequestKind) -> None:
+        self.wish = wish
+        script = {5: self._burns, 10: self._answered_for, 20: self._looked_at, 30: self._returns}
+        super().__init__(folder, place, script)
+
+    def _burns(self) -> None:
+        assert self.run.phase is Phase.AWAITING_DECISION
+        target = self._target()
+        assert target is not None
+        self.name = target.identity.name
+        target.turn(PowerState.OFF)
+        self.production.down = True
+        self.ask(self.wish)
+
+    def _answered_for(self) -> None:
+        assert self.run.operator is not None
+        assert self.run.operator.code == "SiteUnreachable"
+        # By the name that people know: the one it bears.
+        self.ask(RequestKind.RETRY, attest_off=[self.name, "web01"])
+
+    def _looked_at(self) -> None:
+        self.replica_at_twenty = self.dr.vm(self.replica).power
+
+    def _returns(self) -> None:
+        self.production.down = False
+
+
+@pytest.mark.parametrize("place", list(Destination))
+def test_an_undo_brings_service_back_while_production_is_away(
+    tmp_path: Path, place: Destination
+) -> None:
+    run = Away(tmp_path, place, RequestKind.UNDO)
+
+    run.live()
+
+    assert run.outcome is Outcome.UNDONE
+    assert run.replica_at_twenty is PowerState.ON
