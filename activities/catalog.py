@@ -6,12 +6,13 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from activities.attest import NOBODY_KNOWS, power_of, require_attested
+from activities.attest import NOBODY_KNOWS, power_of, require_attested, told
 from activities.edge import Attempt, now, snapshot_name
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
 from failback.contracts.start import StartRequest
+from failback.contracts.vm import VmIdentity
 from failback.contracts.words import Outcome, PowerState
 from failback.errors import (
     CatalogUnavailable,
@@ -72,14 +73,11 @@ class CatalogActivities:
         if argument.outcome is Outcome.UNDONE:
             self.catalog.close_undo(run.run_id, run.replica, now(), argument.request)
             return Done(evidence="claims released, replica in state FAILOVER")
+        took_place = None
         if not self.catalog.is_committed(run.run_id):
             self._demand_order(argument, attempt)
+            took_place = self._took_place(argument)
         attempt.beat()
-        took_place = None
-        if argument.old_source is not None and argument.target is not None:
-            # Read again: it has got its final name meanwhile, and jobs are for people too.
-            target = self.sites.site(argument.target.site).read([argument.target])[0].identity
-            took_place = argument.old_source, target
         self.catalog.close_commit(
             run.run_id,
             run.replica,
@@ -90,6 +88,20 @@ class CatalogActivities:
             took_place=took_place,
         )
         return Done(evidence="replica READY, protective snapshot is its newest restore point")
+
+    def _took_place(self, argument: CloseRun) -> tuple[VmIdentity, VmIdentity] | None:
+        """The old source VM and the one in its place, by the name that it has got meanwhile: jobs
+        are for people too. Nothing but its name is asked for, so one that a person answers for
+        need not tell it."""
+        old, target = argument.old_source, argument.target
+        if old is None or target is None:
+            return None
+        try:
+            view = told(self.sites.site(target.site).read([target])[0])
+        except NOBODY_KNOWS as error:
+            require_attested(error, target, argument.attest_off)
+            return old, target.model_copy(update={"name": argument.final_name or target.name})
+        return old, view.identity
 
     def _demand_order(self, argument: CloseRun, attempt: Attempt) -> None:
         """A commit hands the replica to replication, which overwrites it: it must not serve, and

@@ -870,6 +870,7 @@ COMMIT = Step(
             replica=f.known.replica,
             target=f.known.target,
             old_source=f.known.old_source,
+            final_name=f.known.final_name,
             must_be_off=f.others,
             power_known=f.targets,
             attest_off=f.declared_off,

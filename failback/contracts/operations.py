@@ -449,6 +449,8 @@ class CloseRun(StepCall):
     target: VmIdentity | None = None
     old_source: VmIdentity | None = None
     """recovered, new: the VM that the jobs include until the commit; `target` takes its place."""
+    final_name: Name = ""
+    """new: the name that `target` bears since it was registered."""
     must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
     """commit: refused while one of these runs, or cannot be read."""
     power_known: tuple[VmIdentity, ...] = Field(default=(), max_length=4)

@@ -82,6 +82,59 @@ def test_a_commit_wants_to_know_what_runs(
     assert world.catalog.get_replica("web01").state is ReplicaState.FAILBACK
 
 
+def takes_place(world: World) -> dict[str, Any]:
+    """What a commit says where a VM that the run made takes the source VM's place."""
+    made = world.production.add_vm("home (failback in progress)", [bytearray(512)], PowerState.ON)
+    vm = world.production.vm(made)
+    vm.identity = made.model_copy(update={"name": "home"})
+    more = {"final_name": "home", "power_known": (made,), "must_be_off": (world.target,)}
+    return {"target": made, "old_source": world.target, **more}
+
+
+@pytest.mark.parametrize("how", ["site", "host", "deleted", "another"])
+@pytest.mark.parametrize("name", ["home (failback in progress)", "vm-102"])
+def test_a_target_in_anothers_place_that_nobody_can_ask_is_committed_by_a_persons_word(
+    world: World, how: str, name: str
+) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    argument = close(world, Outcome.COMMITTED, **takes_place(world))
+    made = world.production.vms["vm-102"]
+    match how:
+        case "site":
+            world.production.down = True
+        case "host":
+            made.changes["connection_state"] = "disconnected"
+        case "deleted":
+            del world.production.vms["vm-102"]
+        case "another":
+            made.identity = made.identity.model_copy(update={"instance_uuid": "another"})
+
+    attested = argument.model_copy(update={"attest_off": (name, "web01")})
+    with pytest.raises(ApplicationError, match="attest_off"):
+        world.run("close_run", argument)
+    world.run("close_run", attested)
+
+    replica = world.catalog.get_replica("web01")
+    assert replica.state is ReplicaState.READY
+    assert (replica.source.moref, replica.source.name) == ("vm-102", "home")
+
+
+@pytest.mark.parametrize("place", ["its own", "another's"])
+def test_a_commit_that_is_durable_asks_no_site_again(world: World, place: str) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    more = takes_place(world) if place == "another's" else {"target": world.target}
+    argument = close(world, Outcome.COMMITTED, **more)
+    world.run("close_run", argument)
+    world.production.down = world.dr.down = True
+
+    world.run("close_run", argument)
+
+    source = world.catalog.get_replica("web01").source
+    assert source.name == ("home" if place == "another's" else "web01")
+
+
 def test_an_old_source_whose_site_is_gone_is_answered_for_by_a_person(world: World) -> None:
     world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
     world.dr.vm(world.replica).turn(PowerState.OFF)

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from failback.catalog.records import ReplicaRecord
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Destination, RequestKind
 from tests.simulation.run import SimRuntime, Simulation
@@ -46,11 +47,11 @@ class Scripted(Simulation):
         super().__init__(1, folder)
         self.crew.quiet, self.grows = True, False
 
-    def to_the_end(self) -> Simulation:
-        """Live it; what is left is for the test to judge."""
+    def to_the_end(self) -> ReplicaRecord:
+        """Live it; what the catalog says then is for the test to judge."""
         with closing(self.catalog):
             asyncio.run(self._live())
-        return self
+            return self.catalog.get_replica("web01")
 
     def ask(self, kind: RequestKind, **body: Any) -> None:
         """Somebody asks, and it is accepted."""

@@ -6,7 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from failback.contracts.words import Destination, Outcome, Phase, PowerState, RequestKind
+from failback.contracts.words import (
+    Destination,
+    Outcome,
+    Phase,
+    PowerState,
+    ReplicaState,
+    RequestKind,
+)
 from tests.simulation.scripted import Scripted
 
 
@@ -38,6 +45,22 @@ class Away(Scripted):
 
     def _returns(self) -> None:
         self.production.down = False
+
+    async def _cleanup(self) -> None:
+        assert self.production.down, "the commit has waited for the site"
+        self._returns()
+        await super()._cleanup()
+
+
+@pytest.mark.parametrize("place", list(Destination))
+def test_a_commit_is_closed_while_production_is_away(tmp_path: Path, place: Destination) -> None:
+    run = Away(tmp_path, place, RequestKind.COMMIT)
+
+    replica = run.to_the_end()
+
+    assert run.outcome is Outcome.COMMITTED
+    assert replica.state is ReplicaState.READY
+    assert replica.source.name == run.name
 
 
 @pytest.mark.parametrize("place", list(Destination))
