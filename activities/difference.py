@@ -88,6 +88,9 @@ class DifferenceActivities:
     def _choose(
         self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
+        if look.doubt:
+            # Also of a VM that the run has made: a guest may have written where holes are skipped.
+            return Method.COMPARE, f"the target was touched behind our back: {look.doubt}", None
         if argument.pass_no == 1 and argument.blank_target:
             return (
                 Method.FULL,
@@ -96,8 +99,6 @@ class DifferenceActivities:
             )
         if argument.pass_no == 1:
             return Method.COMPARE, "pass 1 has no trusted base on both sides", None
-        if look.doubt:
-            return Method.COMPARE, f"the target was touched behind our back: {look.doubt}", None
         if sides.base_change_id is None:
             return Method.COMPARE, "change tracking of the replica is off", None
         source = sides.source

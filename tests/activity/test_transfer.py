@@ -289,6 +289,19 @@ def test_pass_1_compares_everything(world: World) -> None:
     assert (result.method, result.areas_bytes) == (Method.COMPARE, MIB)
 
 
+def test_holes_are_skipped_only_on_a_new_disk_that_nobody_else_wrote(world: World) -> None:
+    argument = difference(world, None, 1).model_copy(update={"blank_target": True})
+    assert calculated(world, argument).method is Method.FULL
+
+    vm = world.production.vm(world.target)
+    vm.turn(PowerState.ON)
+    vm.turn(PowerState.OFF)
+
+    result = calculated(world, argument)
+    assert result.method is Method.COMPARE
+    assert "powered on meanwhile" in result.reason
+
+
 @pytest.mark.parametrize(
     ("phase", "left"), [(Phase.READY_TO_SWITCH, [2, 6]), (Phase.SWITCHING, [2, 3, 4, 5, 6])]
 )
