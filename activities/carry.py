@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from activities.edge import Attempt
-from activities.snapshots import require_off
+from activities.snapshots import require_off, second_copy_found, stop_second_copy
+from failback.catalog.repository import Catalog
 from failback.contracts.operations import CarryOverHardware, CarryOverResult
 from failback.contracts.plan import CarriedDisk
 from failback.contracts.vm import DiskPair
@@ -18,6 +19,7 @@ class CarryActivities:
     """Changes of the target's hardware."""
 
     sites: Sites
+    catalog: Catalog
 
     def carry_over(self, argument: CarryOverHardware, attempt: Attempt) -> CarryOverResult:
         """Give the target more CPUs, memory, cards and disks, or what it had before.
@@ -63,15 +65,19 @@ class CarryActivities:
         protective snapshot, without which they are not carried over. Disks are removed before it:
         a revert would only detach them and leave their files behind."""
         target, carry = argument.target, argument.carry
-        beat = attempt.beat
+        beat, alarm = attempt.beat, ""
         try:
             view = site.read([target])[0]
         except VmNotFound:
             # Whether the target may be missing is asked where its content is restored.
-            return CarryOverResult(evidence=f"{target} is gone, with what was carried over")
+            return CarryOverResult(
+                evidence=f"{target} is gone, with what was carried over",
+                alarm=second_copy_found(self.catalog, argument),
+            )
         if carry.disks and argument.reverted_next:
-            # Its content is reverted next, so nothing is lost that would be kept.
-            site.power_off(target, beat)
+            # Its content is reverted next, so nothing is lost that would be kept. What reverts it
+            # finds it off, and could not tell that it ran.
+            alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         elif carry.disks or not argument.reverted_next:
             require_off(view)
         files = [disk_file(argument.run.run_id, disk) for disk in carry.disks]
@@ -79,7 +85,8 @@ class CarryActivities:
         if argument.reverted_next:
             return CarryOverResult(
                 evidence=f"{removed} disks removed; the rest goes with the revert to the target "
-                "protective snapshot"
+                "protective snapshot",
+                alarm=alarm,
             )
         site.set_hardware(target, carry.cpus_before, carry.memory_mb_before, attempt.beat)
         return CarryOverResult(

@@ -164,7 +164,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.REGISTER_TARGET, creation.register_target, catalog),
         bind(op.REPLACE_SOURCE, records.replace_source, catalog),
         bind(op.PROTECT_TARGET, snapshots.protect_target, catalog),
-        bind(op.CARRY_OVER, CarryActivities(rooms.sites).carry_over, catalog),
+        bind(op.CARRY_OVER, CarryActivities(rooms.sites, catalog).carry_over, catalog),
         bind(op.REBASE_TARGET, rebase.rebase_target, catalog),
         bind(op.SNAPSHOT_REPLICA, snapshots.snapshot_replica, catalog),
         bind(op.REMOVE_SNAPSHOT, snapshots.remove_snapshot, catalog),

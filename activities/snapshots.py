@@ -267,17 +267,17 @@ class SnapshotActivities:
 def stop_second_copy(
     site: Site, catalog: Catalog, argument: StepCall, view: VmView, attempt: Attempt
 ) -> str:
-    """Power a target off that runs late in an undo, when the replica serves again: somebody started
-    it, or what a person declared of it while its site was away (attest_off) was wrong. The alarm;
-    empty when it is off.
+    """Power a target off that runs before it is reverted or deleted, while the replica serves:
+    somebody started it, or what a person declared of it while its site was away (attest_off) was
+    wrong. The alarm; empty when it is off.
 
     Idempotent because the alarm stays in the catalog, and off is a state."""
     if told(view).power is PowerState.OFF:
         return second_copy_found(catalog, argument)
     text = (
-        f"SPLIT_BRAIN: {view.identity} was {view.power} during the undo although it had to be off, "
-        "so it may have run beside the VM replica. It is powered off; what it wrote is lost where "
-        "its old content comes back. Look for what it told the world."
+        f"SPLIT_BRAIN: {view.identity} was {view.power} although it had to be off, so it may have "
+        "run beside the VM replica. It is powered off; what it wrote is lost where its old content "
+        "comes back. Look for what it told the world."
     )
     catalog.raise_alarm(argument.run.run_id, _code(argument), text)
     site.power_off(view.identity, attempt.beat)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.operations import CarryOverHardware, CarryOverResult
+from failback.contracts.operations import (
+    CarryOverHardware,
+    CarryOverResult,
+    ProtectTarget,
+    RestoreTarget,
+)
 from failback.contracts.plan import CarriedDisk, Carry
 from failback.contracts.vm import DiskAddress, Nic
 from failback.contracts.words import PowerState, StepName
@@ -76,6 +81,41 @@ def test_before_a_revert_only_the_disk_is_removed(world: World) -> None:
         assert f"{removed} disks removed" in carry(world, back=True, reverted_next=True).evidence
     assert hardware(world) == (4, 4096, 3)
     assert files(world) == 0
+
+
+@pytest.mark.parametrize("disks", [CARRY.disks, ()])
+@pytest.mark.parametrize("applied", [True, False, None])
+def test_a_target_that_runs_in_an_undo_is_told_whoever_stops_it(
+    world: World, disks: tuple[CarriedDisk, ...], applied: bool | None
+) -> None:
+    """Before it is reverted: by then it is off, and nobody would know that it ran."""
+    head = world.head(StepName.PROTECT_TARGET)
+    protected = world.run("protect_target", ProtectTarget(**head, target=world.target, pairs=()))
+    back = CarryOverHardware(
+        **world.head(StepName.UNDO_CARRY_OVER),
+        target=world.target,
+        carry=CARRY.model_copy(update={"disks": disks}),
+        back=True,
+        reverted_next=True,
+    )
+    restore = RestoreTarget(
+        **world.head(StepName.UNDO_PROTECT_TARGET),
+        target=world.target,
+        snapshot=protected.snapshot,
+    )
+    world.production.vm(world.target).turn(PowerState.ON)
+    if applied is not None:
+        world.production.fail("power_off", SiteUnreachable("The wire was cut."), applied=applied)
+        stopping = ("carry_over", back) if disks else ("restore_target", restore)
+        with pytest.raises(ApplicationError):
+            world.run(*stopping)
+
+    told = [world.run("carry_over", back).alarm, world.run("restore_target", restore).alarm]
+
+    (alarm,) = filter(None, told)
+    assert alarm.startswith("SPLIT_BRAIN")
+    assert {one.message for one in world.catalog.alarms("run-1")} == {alarm}
+    assert world.production.vm(world.target).power is PowerState.OFF
 
 
 def test_without_a_revert_everything_but_cards_is_taken_back(world: World) -> None:
