@@ -267,13 +267,15 @@ def failure(
     """Our error as an ApplicationError: retryable only while patience lasts."""
     info = activity.info()
     failing = now() - info.scheduled_time
-    if error.retryable and catalog is not None:
+    # A cleanup asks nobody: what hinders it may be put right in a year, whatever it is.
+    endless = isinstance(argument, CleanTarget)
+    if (error.retryable or endless) and catalog is not None:
         try:
             failing = catalog.step_failed(*key, error=str(error), now=now())
         except CatalogUnavailable:
             # The catalog itself is the trouble: the age of this scheduling is the next best.
             log.warning("failure could not be recorded", exc_info=True)
-    patient = error.retryable and failing < argument.patience
+    patient = endless or (error.retryable and failing < argument.patience)
     if not patient and catalog is not None:
         _record_phase(catalog, argument, f"{Phase.NEEDS_OPERATOR}({argument.phase})")
     log.warning(

@@ -13,6 +13,7 @@ from typing import Any
 
 from activities.carry import CarryActivities
 from activities.catalog import CatalogActivities
+from activities.cleanup import CleanupActivities
 from activities.creation import CreationActivities
 from activities.difference import DifferenceActivities
 from activities.disks import Disks
@@ -144,6 +145,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
     hooks = HookActivities(rooms.calls, catalog)
     snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    cleanup = CleanupActivities(rooms.sites, catalog)
     rebase = RebaseActivities(rooms.sites, catalog, rooms.disks)
     reconcile = ReconcileActivities(rooms.sites, catalog)
     creation = CreationActivities(rooms.sites, catalog)
@@ -171,7 +173,7 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.SETTLE, snapshots.settle, catalog),
         bind(op.RESTORE_REPLICA, snapshots.restore_replica, catalog),
         bind(op.RESTORE_TARGET, snapshots.restore_target, catalog),
-        bind(op.CLEAN_TARGET, snapshots.clean_target, catalog),
+        bind(op.CLEAN_TARGET, cleanup.clean_target, catalog),
         bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog),
         bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
         # It writes its own record: before preflight there is no run to write to.

@@ -10,7 +10,6 @@ from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
-    CleanTarget,
     Done,
     ProtectTarget,
     ProtectTargetResult,
@@ -30,7 +29,6 @@ from failback.errors import (
     SnapshotAmbiguous,
     TargetNotRestorable,
     VmChanged,
-    VmError,
     VmNotFound,
 )
 from failback.hypervisor.ports import Site, Sites
@@ -228,40 +226,6 @@ class SnapshotActivities:
         site.set_change_tracking(target, argument.tracking_was, attempt.beat)
         site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
         return Done(evidence=evidence, alarm=alarm)
-
-    def clean_target(self, argument: CleanTarget, attempt: Attempt) -> Done:
-        """After commit: snapshot removed, tracking as it was, mark cleared.
-
-        Idempotent because each part is a state that is read first. Trouble is an alarm: nobody
-        waits for it, and it must not pass unseen.
-        """
-        try:
-            return self._clean(argument, attempt)
-        except (SiteError, VmError) as error:
-            text = f"The cleanup after the commit is not done yet: {error}"
-            self.catalog.raise_alarm(argument.run.run_id, "CLEANUP", text)
-            raise
-
-    def _clean(self, argument: CleanTarget, attempt: Attempt) -> Done:
-        site = self.sites.site(argument.target.site)
-        target, run_id = argument.target, argument.run.run_id
-        name = snapshot_name(run_id, TARGET_PURPOSE)
-        removed = site.remove_snapshot(target, name, run_id, attempt.beat)
-        site.set_change_tracking(target, argument.tracking_was, attempt.beat)
-        stun = snapshot_name(run_id, "stun")
-        done = run_id, f"{argument.step.value}/stun", target.moref
-        running = site.read([target])[0].power is PowerState.ON
-        if argument.tracking_was and running and not self.catalog.has_step(*done):
-            # On a running VM tracking begins only with the next stun: a snapshot gives it one.
-            site.create_snapshot(target, stun, description_of(argument), attempt.beat)
-            site.remove_snapshot(target, stun, run_id, attempt.beat)
-            self.catalog.step_intent(*done, mark=stun, at=now())
-        # An attempt that died in between left it, and the VM may be off by now.
-        site.remove_snapshot(target, stun, run_id, attempt.beat)
-        for attribute in (STATE_ATTRIBUTE, MARK_ATTRIBUTE):
-            if site.get_attribute(target, attribute):
-                site.set_attribute(target, attribute, "", attempt.beat)
-        return Done(evidence=f"target protective snapshot {'removed' if removed else 'was gone'}")
 
 
 def stop_second_copy(

@@ -32,9 +32,11 @@ class CleanupWorkflow:
             # Merges take hours; production is served meanwhile.
             start_to_close_timeout=timedelta(days=7),
             heartbeat_timeout=timedelta(seconds=30),
-            # Nobody waits for it, so it backs off to rare tries and never gives up.
+            # Nobody waits for it, so it never gives up: the activity fails retryably whatever the
+            # error is, and tries leave no trace in the history. The longest pause is what a person
+            # may wait who has put right what hindered it, and has not asked `reconcile` to hurry.
             retry_policy=RetryPolicy(
-                initial_interval=timedelta(seconds=2), maximum_interval=timedelta(minutes=10)
+                initial_interval=timedelta(seconds=2), maximum_interval=timedelta(hours=1)
             ),
         )
         return result
@@ -53,8 +55,6 @@ async def start_cleanup(facts: Facts) -> None:
             CleanTarget(
                 run=facts.run,
                 step=StepName.CLEAN_TARGET,
-                # A year: the trouble of a cleanup is an alarm, never a question to a person.
-                patience=timedelta(days=365),
                 target=facts.known.target,
                 tracking_was=facts.known.target_tracking,
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from temporalio import workflow
+from temporalio.common import WorkflowIDReusePolicy
 from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 
 from failback.contracts.operations import CleanTarget, InspectRun, RunRef
@@ -77,11 +78,12 @@ class ReconcileWorkflow:
             CleanTarget(
                 run=RunRef(run_id=remains.run_id, replica=remains.replica),
                 step=StepName.CLEAN_TARGET,
-                patience=timedelta(days=365),
                 target=remains.plan.target,
                 tracking_was=remains.plan.target_tracking,
             ),
             id=cleanup_id(remains.run_id),
             static_summary=f"Tidy up after the failback of {remains.replica}",
+            # One that is under way may pause for an hour; who asks has put right what hindered it.
+            id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )

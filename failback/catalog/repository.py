@@ -328,9 +328,10 @@ class Catalog:
         """A person says that this machine runs movers no more."""
         self._write(locks.forget_mover_host, host_id)
 
-    def raise_alarm(self, run_id: str, code: str, message: str) -> None:
-        """Record an alarm; the same message again counts up."""
-        self._write(alarms.add, run_id, code, message, self._now())
+    def raise_alarm(self, run_id: str, code: str, message: str, *, lasting: bool = False) -> None:
+        """Record an alarm; the same message again counts up. `lasting`: so does any other of this
+        code, which takes its place: trouble that is met at every try is one alarm."""
+        self._write(alarms.add, run_id, code, message, self._now(), lasting)
 
     def alarms(self, run_id: str) -> tuple[Alarm, ...]:
         """Alarms of a run, oldest first."""

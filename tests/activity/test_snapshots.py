@@ -8,7 +8,6 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from failback.contracts.operations import (
-    CleanTarget,
     ProtectTarget,
     RemoveSnapshot,
     RestoreReplica,
@@ -296,20 +295,3 @@ def test_unreadable_power_events_are_a_doubt(world: World) -> None:
         world.run("restore_replica", restore_replica(world, snapshot, None))
 
     assert "cannot be read" in caught.value.message
-
-
-def test_cleanup_after_commit_leaves_nothing_of_ours(world: World) -> None:
-    vm = world.production.vm(world.target)
-    vm.tracking = True
-    world.run("protect_target", protect(world))
-    vm.turn(PowerState.ON)
-    argument = CleanTarget(
-        **world.head(StepName.CLEAN_TARGET), target=world.target, tracking_was=True
-    )
-
-    world.run("clean_target", argument)
-    world.run("clean_target", argument)
-
-    assert names(world) == []
-    assert vm.tracking is True
-    assert not vm.attributes.get("failback.state")

@@ -114,3 +114,14 @@ def test_an_alarm_needs_no_run(catalog: Catalog) -> None:
     catalog.raise_alarm("unknown", "SPLIT_BRAIN", "both run")
 
     assert len(catalog.alarms("unknown")) == 1
+
+
+def test_a_trouble_that_lasts_is_one_alarm_that_says_what_was_said_last(catalog: Catalog) -> None:
+    catalog.raise_alarm(RUN, "OTHER", "that one stays")
+    for message in ("locked by one", "locked by another", "locked by another"):
+        catalog.raise_alarm(RUN, "CLEANUP", message, lasting=True)
+
+    assert [(alarm.code, alarm.message, alarm.times) for alarm in catalog.alarms(RUN)] == [
+        ("OTHER", "that one stays", 1),
+        ("CLEANUP", "locked by another", 3),
+    ]

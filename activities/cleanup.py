@@ -1,0 +1,81 @@
+"""After a commit: what the run left on the target VM is taken away, in its own time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from activities.edge import Attempt, now, snapshot_name
+from activities.snapshots import MARK_ATTRIBUTE, STATE_ATTRIBUTE, TARGET_PURPOSE, description_of
+from failback.catalog.repository import Catalog
+from failback.contracts.operations import CleanTarget, Done
+from failback.contracts.words import PowerState
+from failback.errors import CatalogError, FailbackError, LeaseLost, Stopped, VmNotFound
+from failback.hypervisor.ports import Sites
+
+ALARM = "CLEANUP"
+
+
+@dataclass(frozen=True)
+class CleanupActivities:
+    """Nobody waits for it, so whatever hinders it is an alarm, and it is tried again."""
+
+    sites: Sites
+    catalog: Catalog
+
+    def clean_target(self, argument: CleanTarget, attempt: Attempt) -> Done:
+        """Remove the target protective snapshot, give tracking back, clear the marks.
+
+        Idempotent because each part is a state that is read first.
+        """
+        run_id, target = argument.run.run_id, argument.target
+        try:
+            evidence = self._clean(argument, attempt)
+        except (Stopped, LeaseLost, CatalogError):
+            raise
+        except VmNotFound:
+            gone = (
+                f"The cleanup after the commit has ended: {target} is gone from its site, so "
+                "nothing is left to tidy up. If it is registered there anew, remove its snapshot "
+                f"{snapshot_name(run_id, TARGET_PURPOSE)} by hand"
+                f"{' and switch its change tracking on' if argument.tracking_was else ''}."
+            )
+            self._alarm(argument, gone)
+            return Done(evidence=f"{target} is gone", alarm=gone)
+        except Exception as error:
+            # What nobody has foreseen may quote a secret: its words stay in our log.
+            named = isinstance(error, FailbackError)
+            why = str(error) if named else f"{type(error).__name__}, which nobody has foreseen."
+            self._alarm(
+                argument,
+                f"The cleanup after the commit is not done yet: {why} It is tried again at least "
+                "every hour; at once, if you like, by "
+                f"`failback reconcile {argument.run.replica} --finish cleanup`.",
+            )
+            raise
+        if any(alarm.code == ALARM for alarm in self.catalog.alarms(run_id)):
+            self._alarm(argument, "The cleanup after the commit was hindered, and is done by now.")
+        return Done(evidence=evidence)
+
+    def _alarm(self, argument: CleanTarget, text: str) -> None:
+        self.catalog.raise_alarm(argument.run.run_id, ALARM, text, lasting=True)
+
+    def _clean(self, argument: CleanTarget, attempt: Attempt) -> str:
+        site = self.sites.site(argument.target.site)
+        target, run_id = argument.target, argument.run.run_id
+        name = snapshot_name(run_id, TARGET_PURPOSE)
+        removed = site.remove_snapshot(target, name, run_id, attempt.beat)
+        site.set_change_tracking(target, argument.tracking_was, attempt.beat)
+        stun = snapshot_name(run_id, "stun")
+        done = run_id, f"{argument.step.value}/stun", target.moref
+        running = site.read([target])[0].power is PowerState.ON
+        if argument.tracking_was and running and not self.catalog.has_step(*done):
+            # On a running VM tracking begins only with the next stun: a snapshot gives it one.
+            site.create_snapshot(target, stun, description_of(argument), attempt.beat)
+            site.remove_snapshot(target, stun, run_id, attempt.beat)
+            self.catalog.step_intent(*done, mark=stun, at=now())
+        # An attempt that died in between left it, and the VM may be off by now.
+        site.remove_snapshot(target, stun, run_id, attempt.beat)
+        for attribute in (STATE_ATTRIBUTE, MARK_ATTRIBUTE):
+            if site.get_attribute(target, attribute):
+                site.set_attribute(target, attribute, "", attempt.beat)
+        return f"target protective snapshot {'removed' if removed else 'was gone'}"
