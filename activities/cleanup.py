@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from activities.edge import Attempt, now, snapshot_name
-from activities.snapshots import MARK_ATTRIBUTE, STATE_ATTRIBUTE, TARGET_PURPOSE, description_of
+from activities.snapshots import (
+    MARK_ATTRIBUTE,
+    STATE_ATTRIBUTE,
+    TARGET_PURPOSE,
+    clear_attribute,
+    description_of,
+)
+from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CleanTarget, Done
 from failback.contracts.words import PowerState
-from failback.errors import CatalogError, FailbackError, LeaseLost, Stopped, VmNotFound
+from failback.errors import CatalogError, ClaimHeld, FailbackError, LeaseLost, Stopped, VmNotFound
 from failback.hypervisor.ports import Sites
 
 ALARM = "CLEANUP"
@@ -31,6 +38,7 @@ class CleanupActivities:
         try:
             evidence = self._clean(argument, attempt)
         except (Stopped, LeaseLost, CatalogError):
+            # ClaimHeld among them: to wait for another run is no trouble.
             raise
         except VmNotFound:
             gone = (
@@ -62,20 +70,43 @@ class CleanupActivities:
     def _clean(self, argument: CleanTarget, attempt: Attempt) -> str:
         site = self.sites.site(argument.target.site)
         target, run_id = argument.target, argument.run.run_id
+
+        def beat() -> None:
+            attempt.beat()
+            self._require_free(argument)
+
+        beat()
         name = snapshot_name(run_id, TARGET_PURPOSE)
-        removed = site.remove_snapshot(target, name, run_id, attempt.beat)
-        site.set_change_tracking(target, argument.tracking_was, attempt.beat)
+        removed = site.remove_snapshot(target, name, run_id, beat)
         stun = snapshot_name(run_id, "stun")
-        done = run_id, f"{argument.step.value}/stun", target.moref
-        running = site.read([target])[0].power is PowerState.ON
-        if argument.tracking_was and running and not self.catalog.has_step(*done):
-            # On a running VM tracking begins only with the next stun: a snapshot gives it one.
-            site.create_snapshot(target, stun, description_of(argument), attempt.beat)
-            site.remove_snapshot(target, stun, run_id, attempt.beat)
-            self.catalog.step_intent(*done, mark=stun, at=now())
+        if argument.tracking_was:
+            # Never off: the run has not switched it on, so whoever did wants it.
+            site.set_change_tracking(target, True, beat)
+            done = run_id, f"{argument.step.value}/stun", target.moref
+            running = site.read([target])[0].power is PowerState.ON
+            if running and not self.catalog.has_step(*done):
+                # On a running VM tracking begins only with the next stun: a snapshot gives it one.
+                site.create_snapshot(target, stun, description_of(argument), beat)
+                site.remove_snapshot(target, stun, run_id, beat)
+                self.catalog.step_intent(*done, mark=stun, at=now())
         # An attempt that died in between left it, and the VM may be off by now.
-        site.remove_snapshot(target, stun, run_id, attempt.beat)
-        for attribute in (STATE_ATTRIBUTE, MARK_ATTRIBUTE):
-            if site.get_attribute(target, attribute):
-                site.set_attribute(target, attribute, "", attempt.beat)
+        site.remove_snapshot(target, stun, run_id, beat)
+        for attribute in (MARK_ATTRIBUTE, STATE_ATTRIBUTE):
+            clear_attribute(site, target, attribute, run_id, beat)
+        # A run that has claimed the target meanwhile may have read its tracking before it was back.
+        # It looks whether this cleanup has ended: it must not have, then.
+        beat()
         return f"target protective snapshot {'removed' if removed else 'was gone'}"
+
+    def _require_free(self, argument: CleanTarget) -> None:
+        """The target belongs to the run that has claimed it: tracking that comes on would miss what
+        it writes, and a merge would stand in its way. It has a snapshot of its own, and gives
+        tracking back as we would."""
+        claimed = claim_of(argument.target)
+        for claim in self.catalog.claims():
+            if claim.object == claimed and claim.run_id != argument.run.run_id:
+                raise ClaimHeld(
+                    f"Run {claim.run_id} works on {argument.target}: what run "
+                    f"{argument.run.run_id} left there is tidied up when that has ended.",
+                    "Nothing is to be done.",
+                )

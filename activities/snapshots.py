@@ -21,7 +21,7 @@ from failback.contracts.operations import (
     SnapshotReplicaResult,
     StepCall,
 )
-from failback.contracts.vm import Snapshot, VmView
+from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState, ReplicaContent, StepName
 from failback.errors import (
     ReplicaUsed,
@@ -31,7 +31,7 @@ from failback.errors import (
     VmChanged,
     VmNotFound,
 )
-from failback.hypervisor.ports import Site, Sites
+from failback.hypervisor.ports import Beat, Site, Sites
 
 STATE_ATTRIBUTE = "failback.state"
 MARK_ATTRIBUTE = "failback.job"
@@ -224,8 +224,15 @@ class SnapshotActivities:
         elif not argument.protected:
             evidence = "not restored: the run was started without target protective snapshot"
         site.set_change_tracking(target, argument.tracking_was, attempt.beat)
-        site.set_attribute(target, STATE_ATTRIBUTE, "", attempt.beat)
+        clear_attribute(site, target, STATE_ATTRIBUTE, run_id, attempt.beat)
         return Done(evidence=evidence, alarm=alarm)
+
+
+def clear_attribute(site: Site, vm: VmIdentity, name: str, run_id: str, beat: Beat) -> None:
+    """Clear an attribute whose value is this run's: it ends with the run's id. Another run may have
+    taken the VM since, and its value says what is true now."""
+    if site.get_attribute(vm, name).rpartition(" ")[2] == run_id:
+        site.set_attribute(vm, name, "", beat)
 
 
 def stop_second_copy(

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.operations import CleanTarget, ProtectTarget
+from failback.catalog.replicas import claim_of
+from failback.contracts.operations import CleanTarget, ProtectTarget, RestoreTarget, RunRef
+from failback.contracts.start import StartRequest
 from failback.contracts.words import PowerState, StepName
 from failback.errors import (
     LoginRefused,
@@ -17,6 +19,7 @@ from failback.errors import (
     SnapshotAmbiguous,
     VmChanged,
 )
+from failback.hypervisor.testing_vm import FakeSnapshot
 from tests.activity.world import RUN, World
 
 
@@ -104,3 +107,103 @@ def test_a_target_that_was_deleted_ends_the_cleanup_and_says_so(world: World) ->
     (told,) = alarms(world)
     assert done.alarm == told
     assert "is gone from its site" in told and "change tracking" in told
+
+
+def claim(world: World) -> None:
+    """Another run claims the target."""
+    world.catalog.open_run("run-2", "failback/web01", "web01", StartRequest(replica="web01"))
+    world.catalog.claim("run-2", [claim_of(world.target)])
+
+
+def another_run(world: World) -> None:
+    """Another run has claimed the target and made it ready to be written."""
+    claim(world)
+    protect(world, run=RunRef(run_id="run-2", replica="web01"))
+
+
+def test_a_cleanup_that_comes_late_leaves_the_target_to_the_run_that_claims_it(
+    world: World,
+) -> None:
+    vm = world.production.vm(world.target)
+    vm.tracking = True
+    protect(world)
+    another_run(world)
+    asked = len(world.production.calls)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("clean_target", cleanup(world, tracking_was=True))
+
+    assert caught.value.type == "ClaimHeld" and not caught.value.non_retryable
+    assert len(world.production.calls) == asked
+    assert vm.tracking is False
+    assert vm.attributes["failback.state"] == "incomplete run-2"
+    assert alarms(world) == []
+
+    world.catalog.release_claims("run-2")
+    world.run("clean_target", cleanup(world, tracking_was=True))
+
+    assert names(world) == ["failback/run-2/target"]
+    assert vm.tracking is True
+    # What says of another run's target that it is incomplete is that run's.
+    assert vm.attributes["failback.state"] == "incomplete run-2"
+
+
+def test_a_run_that_claims_the_target_during_a_cleanup_stops_it(world: World) -> None:
+    vm = world.production.vm(world.target)
+    vm.tracking = True
+    protect(world)
+
+    class Watched(list[FakeSnapshot]):
+        def remove(self, snapshot: FakeSnapshot) -> None:
+            super().remove(snapshot)
+            another_run(world)
+
+    vm.snapshots = Watched(vm.snapshots)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("clean_target", cleanup(world, tracking_was=True))
+
+    assert caught.value.type == "ClaimHeld"
+    assert vm.tracking is False
+    assert vm.attributes["failback.state"] == "incomplete run-2"
+
+
+def test_a_cleanup_has_not_ended_when_a_run_claims_the_target_right_before(world: World) -> None:
+    """That run may have read the target before its tracking was back, and looks in the catalog."""
+    vm = world.production.vm(world.target)
+    protect(world)
+
+    class Watched(dict[str, str]):
+        def __setitem__(self, name: str, value: str) -> None:
+            super().__setitem__(name, value)
+            claim(world)
+
+    vm.attributes = Watched(vm.attributes)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("clean_target", cleanup(world))
+
+    assert caught.value.type == "ClaimHeld"
+    assert not vm.attributes["failback.state"]
+    (row,) = [step for step in world.catalog.steps(RUN.run_id) if step.step == "clean_target"]
+    assert row.finished_at is None
+
+
+def test_tracking_that_the_run_found_off_is_left_to_whoever_switched_it_on(world: World) -> None:
+    vm = world.production.vm(world.target)
+    protect(world)
+    vm.track(True, 7)
+
+    world.run("clean_target", cleanup(world, tracking_was=False))
+
+    assert vm.tracking is True
+
+
+def test_an_undo_leaves_the_state_that_another_run_has_written(world: World) -> None:
+    vm = world.production.vm(world.target)
+    vm.attributes["failback.state"] = "failed back run-0"
+    undo = RestoreTarget(**world.head(StepName.UNDO_PROTECT_TARGET), target=world.target)
+
+    world.run("restore_target", undo)
+
+    assert vm.attributes["failback.state"] == "failed back run-0"
