@@ -109,7 +109,7 @@ class Gathering:
             replica_power=evidence.replica.power,
             target_power=evidence.target.power,
             replica_tracking=evidence.replica.tracking_enabled,
-            target_tracking=evidence.target.tracking_enabled,
+            target_tracking=self._tracking(evidence),
             target_snapshots=len(evidence.target.snapshots),
             tuning=self.tuning,
             old_source=record.source if replaced else None,
@@ -118,6 +118,14 @@ class Gathering:
             final_name=evidence.new_name,
             carry=carried(evidence),
         )
+
+    def _tracking(self, evidence: Evidence) -> bool:
+        """Whether the target's tracking is to be on after the run: also where it is off because the
+        cleanup of the run before has not come yet, which leaves it to the run that claims it."""
+        target = evidence.target
+        if evidence.makes_target:
+            return False
+        return target.tracking_enabled or self.catalog.tracking_owed(target.identity)
 
     def _lacking_networks(self, evidence: Evidence) -> tuple[Misplaced, ...]:
         """Of the networks that carried-over cards get, those the target's host does not have."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from sqlmodel import Session
 
-from failback.catalog import alarms, jobs, locks, replicas, run_limits, runs, steps
+from failback.catalog import alarms, jobs, locks, replicas, run_limits, runs, steps, tracking
 from failback.catalog.engine import BUSY_TIMEOUT_S, Database
 from failback.catalog.purge import Purged, purge
 from failback.catalog.records import (
@@ -260,6 +260,10 @@ class Catalog:
     def claims(self) -> tuple[Claim, ...]:
         """All claims, by object."""
         return self._read(locks.claims)
+
+    def tracking_owed(self, vm: VmIdentity) -> bool:
+        """Whether the VM's tracking is off only until the cleanup of a committed run has ended."""
+        return self._read(tracking.owed, vm)
 
     def generation_of(self, run_id: str) -> int:
         """The newest generation of a run that has taken a lease; 0 where none has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from temporalio.exceptions import ApplicationError
 
@@ -10,6 +12,7 @@ from failback.contracts.operations import (
     Preflight,
     PreflightResult,
     Probe,
+    ProtectTarget,
     RunRef,
     TargetGuard,
 )
@@ -48,6 +51,28 @@ def test_a_healthy_pair_gets_a_plan_and_keeps_its_claims(mapped: World) -> None:
     assert first.plan.replica_power is PowerState.ON
     assert {claim.object.split(":")[0] for claim in mapped.catalog.claims()} == {"replica", "vm"}
     assert len(mapped.catalog.claims()) == 3
+
+
+def test_tracking_that_an_earlier_cleanup_has_yet_to_give_back_is_not_lost(mapped: World) -> None:
+    """The next run claims the target first; that cleanup waits for it and so cannot tell."""
+    vm = mapped.production.vm(mapped.target)
+    vm.track(True, 7)
+    # Without a snapshot: the disks stay in the files that the mover sees.
+    protect = ProtectTarget(**mapped.head(), target=mapped.target, pairs=(), snapshot=False)
+    preflight(mapped)
+    mapped.run("protect_target", protect)
+    mapped.catalog.set_state(
+        "run-1", "web01", ReplicaState.FAILBACK, allowed_from=(ReplicaState.FAILOVER,)
+    )
+    mapped.catalog.close_commit("run-1", "web01", None, datetime.now(UTC))
+    mapped.catalog.mark_failover("web01")
+    assert vm.tracking is False
+
+    plan = preflight(mapped, "run-2").plan
+
+    assert plan is not None and plan.target_tracking
+    made = preflight(mapped, "run-2", destination="new", new_vm={"name": "home"}).plan
+    assert made is not None and not made.target_tracking
 
 
 def test_an_attempt_that_comes_late_does_not_open_again_what_a_newer_one_refused(

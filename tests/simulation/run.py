@@ -459,6 +459,8 @@ class Simulation:
             raise Wrong(f"after commit: target {mine['power']}, replica {replica['power']}")
         if mine["snapshots"] or mine["attributes"]:
             raise Wrong(f"left on the target: {mine['snapshots']} {mine['attributes']}")
+        if mine["tracking"] is not self.before.get(target.identity.name, {}).get("tracking", False):
+            raise Wrong(f"tracking of the target is {mine['tracking']}")
         if replica["snapshots"] != [f"failback/{RUN_ID}/protective"]:
             raise Wrong(f"snapshots of the replica: {replica['snapshots']}")
         source = self.catalog.get_replica("web01").source
