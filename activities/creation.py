@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from activities.attest import NOBODY_KNOWS, attested, require_attested, told
 from activities.edge import Attempt
 from activities.snapshots import STATE_ATTRIBUTE, second_copy_found, stop_second_copy
+from failback.catalog.replicas import claim_of
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     CopyConfiguration,
@@ -42,6 +43,8 @@ class CreationActivities:
         configuration = self.sites.site(plan.replica.site).configuration(plan.replica)
         shell = shell_of(argument.request, plan, configuration)
         target = site.create_vm(shell, run_id, attempt.beat)
+        # No plan names it, so another run could take it for a recovered VM.
+        self.catalog.claim(run_id, [claim_of(target)])
         site.set_attribute(target, STATE_ATTRIBUTE, f"incomplete {run_id}", attempt.beat)
         view = site.read([target])[0]
         _require_empty_handed(view, plan)
@@ -77,6 +80,8 @@ class CreationActivities:
             if not argument.accept_not_restored:
                 raise
             return Done(evidence=f"{argument.plan.target.name} is left where it is: {error.what}")
+        # One that nobody heard of may be another run's recovered VM by now: that is not deleted.
+        self.catalog.claim(run_id, [claim_of(target)])
         alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         foreign = _foreign(view, argument)
         if foreign and not argument.accept_not_restored:
