@@ -25,6 +25,9 @@ from failback.contracts.vm import DiskPair, VmIdentity, VmView
 from failback.errors import SiteUnreachable, TargetNotOurs, VmChanged, VmNotFound
 from failback.hypervisor.ports import Sites
 
+UNREAD = VmConfiguration(guest_id="", hardware_version="", cpus=1, memory_mb=4)
+"""For a search: what identifies the VM is the run and its name, the rest is not looked at."""
+
 
 @dataclass(frozen=True)
 class CreationActivities:
@@ -102,8 +105,7 @@ class CreationActivities:
         except (SiteUnreachable, VmNotFound):
             if not attested(plan.replica, argument.attest_off):
                 raise
-            # What identifies the VM is the run and its name; the rest is not looked at.
-            configuration = VmConfiguration(guest_id="", hardware_version="", cpus=1, memory_mb=4)
+            configuration = UNREAD
         shell = shell_of(argument.request, plan, configuration)
         return self.sites.site(argument.site).find_made(shell, argument.run.run_id, attempt.beat)
 

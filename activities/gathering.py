@@ -102,6 +102,7 @@ class Gathering:
     def plan(self, evidence: Evidence, record: ReplicaRecord) -> RunPlan:
         """What a run of this evidence follows."""
         replaced = evidence.request.destination is not Destination.ORIGINAL
+        source = evidence.old_source
         return RunPlan(
             replica=evidence.replica.identity,
             target=evidence.target.identity,
@@ -113,7 +114,8 @@ class Gathering:
             target_snapshots=len(evidence.target.snapshots),
             tuning=self.tuning,
             old_source=record.source if replaced else None,
-            old_source_there=bool(evidence.old_source or evidence.old_source_unknown),
+            old_source_there=bool(source or evidence.old_source_unknown),
+            old_source_power=source.power if source is not None else PowerState.UNKNOWN,
             replica_tools=evidence.replica.tools_running,
             final_name=evidence.new_name,
             carry=carried(evidence),

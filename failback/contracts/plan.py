@@ -72,6 +72,8 @@ class RunPlan(Contract):
     """recovered, new: the VM whose place the target takes."""
     old_source_there: bool = False
     """Whether that VM still exists, as far as its site could be asked."""
+    old_source_power: PowerState = PowerState.UNKNOWN
+    """Unknown also where its site could not be asked."""
     replica_tools: bool = True
     """Whether its guest tools ran: without them it is powered off hard."""
     final_name: Name = ""

@@ -36,13 +36,17 @@ def names(world: World) -> list[str]:
     return [one.name for one in world.production.vm(world.target).view().snapshots]
 
 
+def tracked(world: World) -> bool:
+    return world.production.vm(world.target).tracking
+
+
 def alarms(world: World) -> list[str]:
     return [alarm.message for alarm in world.catalog.alarms(RUN.run_id)]
 
 
 def test_cleanup_after_commit_leaves_nothing_of_ours(world: World) -> None:
     vm = world.production.vm(world.target)
-    vm.tracking = True
+    vm.track(True, 7)
     protect(world)
     vm.turn(PowerState.ON)
 
@@ -50,7 +54,7 @@ def test_cleanup_after_commit_leaves_nothing_of_ours(world: World) -> None:
     world.run("clean_target", cleanup(world, tracking_was=True))
 
     assert names(world) == []
-    assert vm.tracking is True
+    assert tracked(world)
     assert not vm.attributes.get("failback.state")
     assert alarms(world) == []
 
@@ -125,7 +129,7 @@ def test_a_cleanup_that_comes_late_leaves_the_target_to_the_run_that_claims_it(
     world: World,
 ) -> None:
     vm = world.production.vm(world.target)
-    vm.tracking = True
+    vm.track(True, 7)
     protect(world)
     another_run(world)
     asked = len(world.production.calls)
@@ -135,7 +139,7 @@ def test_a_cleanup_that_comes_late_leaves_the_target_to_the_run_that_claims_it(
 
     assert caught.value.type == "ClaimHeld" and not caught.value.non_retryable
     assert len(world.production.calls) == asked
-    assert vm.tracking is False
+    assert not tracked(world)
     assert vm.attributes["failback.state"] == "incomplete run-2"
     assert alarms(world) == []
 
@@ -143,14 +147,14 @@ def test_a_cleanup_that_comes_late_leaves_the_target_to_the_run_that_claims_it(
     world.run("clean_target", cleanup(world, tracking_was=True))
 
     assert names(world) == ["failback/run-2/target"]
-    assert vm.tracking is True
+    assert tracked(world)
     # What says of another run's target that it is incomplete is that run's.
     assert vm.attributes["failback.state"] == "incomplete run-2"
 
 
 def test_a_run_that_claims_the_target_during_a_cleanup_stops_it(world: World) -> None:
     vm = world.production.vm(world.target)
-    vm.tracking = True
+    vm.track(True, 7)
     protect(world)
 
     class Watched(list[FakeSnapshot]):
@@ -164,7 +168,7 @@ def test_a_run_that_claims_the_target_during_a_cleanup_stops_it(world: World) ->
         world.run("clean_target", cleanup(world, tracking_was=True))
 
     assert caught.value.type == "ClaimHeld"
-    assert vm.tracking is False
+    assert not tracked(world)
     assert vm.attributes["failback.state"] == "incomplete run-2"
 
 
@@ -196,7 +200,7 @@ def test_tracking_that_the_run_found_off_is_left_to_whoever_switched_it_on(world
 
     world.run("clean_target", cleanup(world, tracking_was=False))
 
-    assert vm.tracking is True
+    assert tracked(world)
 
 
 def test_an_undo_leaves_the_state_that_another_run_has_written(world: World) -> None:

@@ -10,38 +10,16 @@ from temporalio.exceptions import ApplicationError
 
 from failback.catalog.replicas import claim_of
 from failback.contracts.operations import CreateTarget, DeleteTarget
-from failback.contracts.plan import RunPlan
 from failback.contracts.start import StartRequest
-from failback.contracts.vm import DiskPair, VmIdentity
-from failback.contracts.words import PowerState, StepName
+from failback.contracts.vm import VmIdentity
+from failback.contracts.words import StepName
 from failback.errors import SiteUnreachable
-from tests.activity.world import MIB, RUN, World
+from tests.activity.world import NEW_REQUEST, RUN, World, plan_of_new
 
 
 def planned(world: World) -> dict[str, Any]:
     """What both arguments have in common."""
-    request = StartRequest.model_validate(
-        {"replica": "web01", "destination": "new", "new_vm": {"name": "home"}}
-    )
-    disk = world.dr.vm(world.replica).view().disks[0]
-    pair = DiskPair(
-        address=disk.address,
-        replica_key=disk.key,
-        target_key=disk.key,
-        capacity_bytes=MIB,
-        target_capacity_bytes=MIB,
-    )
-    plan = RunPlan(
-        replica=world.replica,
-        target=world.target.model_copy(update={"moref": "", "name": "home (to be)"}),
-        pairs=(pair,),
-        replica_power=PowerState.ON,
-        target_power=PowerState.OFF,
-        replica_tracking=False,
-        target_tracking=False,
-        final_name="home",
-    )
-    return {"replica": world.replica, "request": request, "plan": plan}
+    return {"replica": world.replica, "request": NEW_REQUEST, "plan": plan_of_new(world)}
 
 
 def create(world: World, **info: Any) -> VmIdentity:

@@ -19,9 +19,9 @@ from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import RunRef
-from failback.contracts.plan import Tuning
+from failback.contracts.plan import RunPlan, Tuning
 from failback.contracts.start import StartRequest
-from failback.contracts.vm import VmIdentity
+from failback.contracts.vm import DiskPair, VmIdentity
 from failback.contracts.words import PowerState, ReplicaState, StepName
 from failback.disks.copier import CopyOptions
 from failback.disks.kinds import DatastoreAccess
@@ -94,6 +94,39 @@ def make(root: Path) -> World:
     for function in (*control(rooms), *mover(rooms)):
         world.activities[function.__name__] = function
     return world
+
+
+def plan_of(world: World, **more: Any) -> RunPlan:
+    """What preflight would plan for the first disk of both VMs."""
+    disk = world.dr.vm(world.replica).view().disks[0]
+    pair = DiskPair(
+        address=disk.address,
+        replica_key=disk.key,
+        target_key=disk.key,
+        capacity_bytes=MIB,
+        target_capacity_bytes=MIB,
+    )
+    given: dict[str, Any] = {
+        "replica": world.replica,
+        "target": world.target,
+        "pairs": (pair,),
+        "replica_power": PowerState.ON,
+        "target_power": PowerState.OFF,
+        "replica_tracking": False,
+        "target_tracking": False,
+    }
+    return RunPlan(**{**given, **more})
+
+
+def plan_of_new(world: World, **more: Any) -> RunPlan:
+    """The same for a VM that is still to be made."""
+    wish = world.target.model_copy(update={"moref": "", "name": "home (to be)"})
+    return plan_of(world, target=wish, final_name="home", **more)
+
+
+NEW_REQUEST = StartRequest.model_validate(
+    {"replica": "web01", "destination": "new", "new_vm": {"name": "home"}}
+)
 
 
 def write_disk(folder: Path, name: str, data: bytes) -> str:
