@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from activities.edge import Attempt, now, snapshot_name
 from activities.snapshots import (
-    MARK_ATTRIBUTE,
     STATE_ATTRIBUTE,
     TARGET_PURPOSE,
     clear_attribute,
@@ -91,8 +90,9 @@ class CleanupActivities:
                 self.catalog.step_intent(*done, mark=stun, at=now())
         # An attempt that died in between left it, and the VM may be off by now.
         site.remove_snapshot(target, stun, run_id, beat)
-        for attribute in (MARK_ATTRIBUTE, STATE_ATTRIBUTE):
-            clear_attribute(site, target, attribute, run_id, beat)
+        # The VM that the run made is production's from here on: nobody may delete it as ours.
+        site.clear_mark(target, run_id, beat)
+        clear_attribute(site, target, STATE_ATTRIBUTE, run_id, beat)
         # A run that has claimed the target meanwhile may have read its tracking before it was back.
         # It looks whether this cleanup has ended: it must not have, then.
         beat()

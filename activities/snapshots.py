@@ -34,8 +34,6 @@ from failback.errors import (
 from failback.hypervisor.ports import Beat, Site, Sites
 
 STATE_ATTRIBUTE = "failback.state"
-MARK_ATTRIBUTE = "failback.job"
-"""On a VM that a run made, for people."""
 TARGET_PURPOSE = "target"
 PROTECTIVE_PURPOSE = "protective"
 REVERTED = f"{StepName.REBASE_TARGET.value}/reverted"

@@ -160,6 +160,11 @@ class Site(Protocol):
         """Delete it with its files; otherwise as `unregister_vm`."""
         ...
 
+    def clear_mark(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        """Take the mark of its making from the VM, which is nobody's then: no run deletes it any
+        more. False: it does not bear this mark; another one stays."""
+        ...
+
     def rename_vm(self, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:
         """Rename it, and move it to another folder unless that is empty; NameTaken."""
         ...

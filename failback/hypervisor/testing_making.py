@@ -154,6 +154,17 @@ class Making(Steering):
             del self.vms[vm.moref]
             return True
 
+    def clear_mark(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        """Idempotent because the mark is looked at first."""
+        with self.call("clear_mark"):
+            found = self.vm(vm)
+            if not mark or mark not in (found.mark, found.attributes.get("failback.job")):
+                return False
+            beat()
+            found.mark, found.made_as = "", ("", "")
+            found.attributes["failback.job"] = ""
+            return True
+
     def rename_vm(self, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:
         """Idempotent because name and folder are read first."""
         with self.call("rename_vm"):

@@ -9,11 +9,11 @@ import pytest
 from temporalio.exceptions import ApplicationError
 
 from failback.catalog.replicas import claim_of
-from failback.contracts.operations import CreateTarget, DeleteTarget
+from failback.contracts.operations import CleanTarget, CreateTarget, DeleteTarget
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import VmIdentity
 from failback.contracts.words import StepName
-from failback.errors import SiteUnreachable
+from failback.errors import SiteUnreachable, VmChanged
 from tests.activity.world import NEW_REQUEST, RUN, World, plan_of_new
 
 
@@ -69,3 +69,16 @@ def test_a_vm_that_another_run_has_taken_meanwhile_is_not_deleted(world: World) 
         delete(world)
 
     assert made.identity.moref in world.production.vms
+
+
+def test_after_the_commit_the_vm_is_no_longer_ours(world: World) -> None:
+    made = create(world)
+    world.catalog.release_claims(RUN.run_id)
+    cleanup = CleanTarget(**world.head(StepName.CLEAN_TARGET), target=made)
+
+    world.run("clean_target", cleanup)
+    world.run("clean_target", cleanup)
+
+    with pytest.raises(VmChanged, match="mark"):
+        world.production.destroy_vm(made, RUN.run_id, lambda: None)
+    assert not any(world.production.vm(made).attributes.values())

@@ -30,6 +30,7 @@ SOAP_METHODS = {
     "register_vm": "RegisterVM_Task",
     "unregister_vm": "UnregisterVM",
     "destroy_vm": "Destroy_Task",
+    "clear_mark": "ReconfigVM_Task",
     "rename_vm": "Rename_Task",
     "set_nics": "ReconfigVM_Task",
     "add_nic": "ReconfigVM_Task",

@@ -99,6 +99,7 @@ def test_each_operation_costs_a_few_calls(bench: Bench) -> None:
         (1, {}, lambda: site.set_attribute(vm, "failback.state", "x", beats)),
         (1, {"SetField": 1}, lambda: site.set_attribute(vm, "failback.state", "y", beats)),
         (1, {}, lambda: site.get_attribute(vm, "failback.state")),
+        (2, {}, lambda: site.clear_mark(vm, MARK, beats)),
     ]
     for number, (reads, others, act) in enumerate(steps):
         seen, calls = bench.cost(act)

@@ -111,6 +111,23 @@ def test_a_vm_of_somebody_else_is_left_alone(backend: Backend, beats: Beats) -> 
     assert backend.site.read([vm, backend.off])
 
 
+def test_a_vm_without_its_mark_is_nobodys(backend: Backend, beats: Beats) -> None:
+    vm = made(backend, beats)
+    assert backend.site.clear_mark(vm, OTHER, beats) is False
+    assert backend.site.clear_mark(backend.off, MARK, beats) is False
+    backend.site.power_on(vm, beats)
+
+    assert backend.site.clear_mark(vm, MARK, beats) is True
+
+    assert backend.site.clear_mark(vm, MARK, beats) is False
+    backend.site.power_off(vm, beats)
+    for refuse in (backend.site.unregister_vm, backend.site.destroy_vm):
+        with pytest.raises(VmChanged, match="mark"):
+            refuse(vm, MARK, beats)
+    assert backend.site.find_made(shell(backend), MARK, beats) is None
+    assert backend.site.get_attribute(vm, "failback.job") == ""
+
+
 def test_a_vm_that_runs_is_not_deleted(backend: Backend, beats: Beats) -> None:
     vm = made(backend, beats)
     backend.site.power_on(vm, beats)

@@ -97,13 +97,16 @@ CASES = [
 SHELL = "shell"
 
 
-def _shell(backend: Backend, beats: Beats) -> VmIdentity:
-    shell = VmShell(
+def _wanted(backend: Backend) -> VmShell:
+    return VmShell(
         name=SHELL,
         configuration=backend.site.configuration(backend.off),
         placement=backend.placement,
     )
-    return backend.site.create_vm(shell, MARK, beats)
+
+
+def _shell(backend: Backend, beats: Beats) -> VmIdentity:
+    return backend.site.create_vm(_wanted(backend), MARK, beats)
 
 
 def _register(backend: Backend, beats: Beats) -> VmIdentity:
@@ -140,6 +143,12 @@ def _remember(backend: Backend, beats: Beats) -> None:
     _MADE[id(backend)] = _shell(backend, beats)
 
 
+def _unmarked(backend: Backend) -> bool:
+    """Neither found nor shown as this run's any more."""
+    found = backend.site.find_made(_wanted(backend), MARK, Beats())
+    return found is None and not backend.site.get_attribute(_MADE[id(backend)], "failback.job")
+
+
 CASES += [
     Case("create_vm", _shell, lambda b: _named(b, SHELL) == 1),
     Case("register_vm", _register, lambda b: _named(b, SHELL) == 1, prepare=_unregistered),
@@ -153,6 +162,12 @@ CASES += [
         "destroy_vm",
         lambda b, beats: b.site.destroy_vm(_MADE[id(b)], MARK, beats),
         lambda b: _named(b, SHELL) == 0,
+        prepare=_remember,
+    ),
+    Case(
+        "clear_mark",
+        lambda b, beats: b.site.clear_mark(_MADE[id(b)], MARK, beats),
+        _unmarked,
         prepare=_remember,
     ),
     Case(

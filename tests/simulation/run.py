@@ -457,8 +457,9 @@ class Simulation:
             raise Wrong(f"after commit the replica is {state}")
         if (mine["power"], replica["power"]) != (PowerState.ON, PowerState.OFF):
             raise Wrong(f"after commit: target {mine['power']}, replica {replica['power']}")
-        if mine["snapshots"] or mine["attributes"]:
-            raise Wrong(f"left on the target: {mine['snapshots']} {mine['attributes']}")
+        if mine["snapshots"] or mine["attributes"] or target.mark:
+            found = mine["snapshots"], mine["attributes"], target.mark
+            raise Wrong(f"left on the target: {found}")
         if mine["tracking"] is not self.before.get(target.identity.name, {}).get("tracking", False):
             raise Wrong(f"tracking of the target is {mine['tracking']}")
         if replica["snapshots"] != [f"failback/{RUN_ID}/protective"]:

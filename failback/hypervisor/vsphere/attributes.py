@@ -20,7 +20,7 @@ def get_attribute(session: Session, vm: VmIdentity, name: str, beat: Beat | None
     """Value of the attribute; empty when it is unset or undefined."""
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
-        return _option(session, vm, name, beat)
+        return get_option(session, vm, name, beat)
     return _look(session, vm, name, manager, beat)[0]
 
 
@@ -31,8 +31,7 @@ def set_attribute(session: Session, vm: VmIdentity, name: str, value: str, beat:
     """
     manager = session.login(beat).content.customFieldsManager
     if manager is None:
-        if _option(session, vm, name, beat) != value:
-            _set_option(session, vm, name, value, beat)
+        set_option(Tasks(session), vm, name, value, beat)
         return
     found, key = _look(session, vm, name, manager, beat)
     if found == value:
@@ -58,21 +57,26 @@ def _look(
     return (values.get(key, "") if key is not None else ""), key
 
 
-def _option(session: Session, vm: VmIdentity, name: str, beat: Beat | None) -> str:
+def get_option(session: Session, vm: VmIdentity, name: str, beat: Beat | None) -> str:
+    """Value of an option in the VM's own file; empty when there is none."""
     options = read_proven(session, vm, ("config.extraConfig",), beat).get("config.extraConfig")
     return next((str(option.value) for option in options or () if option.key == name), "")
 
 
-def _set_option(session: Session, vm: VmIdentity, name: str, value: str, beat: Beat) -> None:
+def set_option(tasks: Tasks, vm: VmIdentity, name: str, value: str, beat: Beat) -> bool:
+    """Set an option in the VM's own file; returns whether a change was needed.
+
+    Idempotent because the value is read first.
+    """
     # An empty value removes the option.
     spec = vim.vm.ConfigSpec(extraConfig=[vim.option.OptionValue(key=name, value=value)])
     job = Job(
         Operation.RECONFIGURE,
         f"set {name} in the file of",
         lambda: (vm_ref(vm), "ReconfigVM_Task", (spec,)),
-        lambda: _option(session, vm, name, beat) == value,
+        lambda: get_option(tasks.session, vm, name, beat) == value,
     )
-    Tasks(session).make_true(vm, job, beat)
+    return tasks.make_true(vm, job, beat)
 
 
 def _define(session: Session, manager: Ref, name: str, beat: Beat) -> int:

@@ -1,4 +1,5 @@
-"""Renaming, unregistering and destroying VMs: the last two only those that carry our mark."""
+"""Renaming, unregistering and destroying VMs: the last two only those that carry our mark, which is
+taken from a VM that stays."""
 
 from __future__ import annotations
 
@@ -7,7 +8,12 @@ from failback.errors import NameTaken, OperationFailed, VmChanged, VmNotFound
 from failback.hypervisor.ports import Beat
 from failback.hypervisor.vsphere import faults
 from failback.hypervisor.vsphere.api import moref, vmodl
-from failback.hypervisor.vsphere.attributes import get_attribute
+from failback.hypervisor.vsphere.attributes import (
+    get_attribute,
+    get_option,
+    set_attribute,
+    set_option,
+)
 from failback.hypervisor.vsphere.configuration import MARK_OPTION
 from failback.hypervisor.vsphere.creation import MARK_ATTRIBUTE
 from failback.hypervisor.vsphere.inventory import read_proven, vm_ref
@@ -55,6 +61,20 @@ def destroy_vm(tasks: Tasks, vm: VmIdentity, mark: str, beat: Beat) -> bool:
     except VmNotFound:
         return True  # with the VM goes the list of its tasks
     return True
+
+
+def clear_mark(tasks: Tasks, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+    """Take the mark from the VM, in its file and for people. False: it does not bear this mark.
+
+    Idempotent because both are read first.
+    """
+    marked = get_option(tasks.session, vm, MARK_OPTION, beat) == mark
+    if marked:
+        set_option(tasks, vm, MARK_OPTION, "", beat)
+    shown = get_attribute(tasks.session, vm, MARK_ATTRIBUTE, beat) == mark
+    if shown:
+        set_attribute(tasks.session, vm, MARK_ATTRIBUTE, "", beat)
+    return marked or shown
 
 
 def rename_vm(tasks: Tasks, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:

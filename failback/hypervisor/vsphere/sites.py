@@ -200,6 +200,10 @@ class VsphereSite:
         return removal.destroy_vm(self._tasks, vm, mark, beat)
 
     @_typed
+    def clear_mark(self, vm: VmIdentity, mark: str, beat: Beat) -> bool:
+        return removal.clear_mark(self._tasks, vm, mark, beat)
+
+    @_typed
     def rename_vm(self, vm: VmIdentity, name: str, folder: str, beat: Beat) -> None:
         removal.rename_vm(self._tasks, vm, name, folder, beat)
 
