@@ -25,7 +25,6 @@ from failback.contracts.vm import Snapshot, VmIdentity, VmView
 from failback.contracts.words import PowerState, ReplicaContent, StepName
 from failback.errors import (
     ReplicaUsed,
-    SiteError,
     SnapshotAmbiguous,
     TargetNotRestorable,
     VmChanged,
