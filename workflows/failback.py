@@ -73,8 +73,14 @@ class FailbackWorkflow:
             try:
                 await workflow.wait_condition(life.done)
             except asyncio.CancelledError:
-                requests.cancelled(self.run_state, workflow.now())
+                self._cancelled()
         return life.result()
+
+    def _cancelled(self) -> None:
+        # Runs were undone by such a cancellation before. Asked only where it matters: the marker
+        # that a patch leaves in the history is a command, too.
+        counts = requests.left_to_people(self.run_state) and workflow.patched("left-power-on")
+        requests.cancelled(self.run_state, workflow.now(), left_counts=counts)
 
     async def _live(self) -> Status:
         try:

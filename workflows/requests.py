@@ -196,15 +196,26 @@ def ask_commit(run: Run, request: Request) -> None:
         _apply(run, RequestKind.COMMIT, request)
 
 
-def cancelled(run: Run, now: datetime) -> None:
-    """Cancellation of the workflow: undo, unless production already serves (its writes would be
-    lost, so a person has to say undo) or the run is past the decision."""
+def left_to_people(run: Run) -> bool:
+    """Whether the run has come to step 13 and left the power-on of the target to people."""
+    reached = any(row.name is StepName.POWER_ON_TARGET for row in run.steps)
+    return reached and StepName.POWER_ON_TARGET not in run.started()
+
+
+def cancelled(run: Run, now: datetime, *, left_counts: bool = True) -> None:
+    """Cancellation of the workflow: undo, unless production may serve (its writes would be lost, so
+    a person has to say undo) or the run is past the decision.
+
+    Args:
+        left_counts: a target whose power-on was left to people may serve as well.
+    """
     issued = StepName.POWER_ON_TARGET in run.started()
     phase = run.operator.from_phase if run.operator else run.phase
     reason = refusal(RequestKind.UNDO, phase)
-    if reason is None and issued:
+    if reason is None and (issued or (left_counts and left_to_people(run))):
+        how = "was powered on" if issued else "may have been powered on by hand"
         reason = (
-            "Cancellation is rejected: the target VM was powered on and its writes would be lost. "
+            f"Cancellation is rejected: the target VM {how} and its writes would be lost. "
             "Send undo if that is wanted."
         )
     if reason is None and run.commit_asked:

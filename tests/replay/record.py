@@ -94,6 +94,18 @@ async def cancelled(handle: Handle, site: Site) -> None:
     await handle.cancel()
 
 
+async def cancelled_late(handle: Handle, site: Site) -> None:
+    """Cancellation where the power-on was left to people; then they commit. It once was an undo:
+    such a history is kept beside, as `.before`."""
+    await until(handle, Phase.AWAITING_DECISION)
+    await handle.cancel()
+    async with asyncio.timeout(20):
+        while not (status := await handle.query("status", result_type=Status)).requests:
+            await asyncio.sleep(0.05)
+    if not status.requests[-1].accepted:
+        await handle.signal("commit", {"by": "ann"})
+
+
 async def approved(handle: Handle, site: Site) -> None:
     """A commit that a second person approves."""
     await until(handle, Phase.AWAITING_DECISION)
@@ -199,6 +211,7 @@ PATHS: dict[str, Way] = {
     "undo-in-the-gate": Way(undo_in_the_gate, request=MANUAL),
     "worker-crash": Way(commit, {"transport_changes": crashing, "power_on": crashing}),
     "cancellation": Way(cancelled, {"transport_changes": moving}),
+    "cancellation-after-a-skipped-start": Way(cancelled_late, request={"power_on_target": False}),
     "approval": Way(approved, request={"approvals": 2}),
     "adjusted": Way(adjusted, {"transport_changes": moving}),
     "auto-commit": Way(by_itself, request={"finalize": {"mode": "auto_commit", "after": "PT1S"}}),

@@ -306,9 +306,8 @@ class Game:
         call, phase = self.run.operator, self.run.phase.value
         if call is not None:
             phase = call.from_phase.value
-        issued = any(
-            row.name.value == "power_on_target" and row.started_at for row in self.run.steps
-        )
+        # Also where it was skipped: somebody may have powered the target on by hand.
+        issued = any(row.name.value == "power_on_target" for row in self.run.steps)
         may = phase in {"PREFLIGHT", "SYNCING", "READY_TO_SWITCH", "SWITCHING", "AWAITING_DECISION"}
         may = may and not issued and not self.model.committing and self.start.approvals < 2
         before = self._kept()

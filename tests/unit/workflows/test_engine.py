@@ -367,6 +367,18 @@ async def test_cancellation_after_the_target_was_powered_on_is_rejected() -> Non
     assert "writes would be lost" in run.answers[-1].message
 
 
+async def test_cancellation_is_rejected_where_the_power_on_was_left_to_people() -> None:
+    """Somebody may have powered the target on by hand, and nobody would ask before it is undone."""
+    engine, run, _ = make(StartRequest(replica="web01", power_on_target=False))
+    await go_forward(engine)
+    run.phase = Phase.AWAITING_DECISION
+
+    requests.cancelled(run, datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert run.undo_asked is False
+    assert "by hand" in run.answers[-1].message
+
+
 @pytest.mark.parametrize("module", ["engine", "steps", "state", "facts", "operations", "requests"])
 def test_the_core_loads_without_temporal_and_without_heavy_libraries(module: str) -> None:
     code = (
