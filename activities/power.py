@@ -20,6 +20,7 @@ from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
     GuestShutdownTimeout,
+    ReplicaUsed,
     SplitBrain,
 )
 from failback.hypervisor.ports import Site, Sites
@@ -110,8 +111,18 @@ class PowerActivities:
             self.disks.prove_writers_dead(disk, attempt)
         self._prove_off(argument, attempt)
         site = self.sites.site(argument.vm.site)
+        used = self._used(argument)
         if power_of(self.sites, argument.vm) is PowerState.ON:
-            return PowerOnResult(at=now(), evidence=f"{argument.vm} was on already")
+            # Too late to stop: whoever decides must hear of it.
+            if used:
+                self.catalog.raise_alarm(argument.run.run_id, "REPLICA_USED", used)
+            return PowerOnResult(at=now(), evidence=f"{argument.vm} was on already", alarm=used)
+        if used:
+            raise ReplicaUsed(
+                f"{argument.vm} is not powered on. {used}",
+                "Send undo with replica_content keep (service goes on there, with all it holds) or "
+                "revert (what was written since is lost); retry looks at it again.",
+            )
         at = now()
         site.power_on(argument.vm, attempt.beat)
         return PowerOnResult(at=at, evidence=f"{argument.vm} is powered on")
@@ -134,6 +145,24 @@ class PowerActivities:
                     "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
                 )
+
+    def _used(self, argument: PowerOn) -> str:
+        """Why the VM that this one is a copy of may hold more by now, as a sentence; empty: it
+        does not. The power state says nothing of a VM that ran and is off again."""
+        before = argument.unused
+        if before is None:
+            return ""
+        try:
+            mark = self.sites.site(before.vm.site).power_mark(before.vm)
+        except NOBODY_KNOWS as error:
+            require_attested(error, before.vm, argument.attest_off)
+            return ""
+        if mark == before.power_mark:
+            return ""
+        since = f"{before.vm} was powered on after its failback protective snapshot was made"
+        if mark is None:
+            return f"Nobody can say whether {since}: its power-on events cannot be read any more."
+        return f"{since}, so it may hold what {argument.vm} does not."
 
 
 def _off(

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
-from activities.snapshots import REVERTED, TARGET_PURPOSE, description_of, require_off, the_one
+from activities.snapshots import (
+    REVERTED,
+    TARGET_PURPOSE,
+    require_off,
+    snapshot_of,
+    the_one,
+    unmoved,
+)
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import ProtectTargetResult, RebaseTarget, RebaseTargetResult
 from failback.contracts.plan import RunPlan
@@ -38,8 +45,10 @@ class RebaseActivities:
         site, target, run_id = self.sites.site(plan.target.site), plan.target, argument.run.run_id
         for disk in argument.written_disks:
             self.disks.prove_writers_dead(disk, attempt)
+        # Before the look: whoever powers it on after that has moved the mark.
+        power_mark = site.power_mark(target)
         view = site.read([target])[0]
-        require_off(view)
+        require_off(view, "what it wrote is then lost")
         small = _small(view, plan.pairs)
         if small:
             self._revert(site, view, argument, attempt)
@@ -47,15 +56,15 @@ class RebaseActivities:
             site.grow_disk(target, pair.target_key, pair.capacity_bytes, attempt.beat)
         snapshot = None
         if argument.snapshot:
-            name = snapshot_name(run_id, TARGET_PURPOSE)
-            snapshot = site.create_snapshot(target, name, description_of(argument), attempt.beat)
+            # Where nothing was small the old one stays, with what we wrote on top of it.
+            old = argument.was in {one.moref for one in view.snapshots}
+            fresh = old or unmoved(power_mark, argument.power_mark)
+            snapshot = snapshot_of(site, view, TARGET_PURPOSE, argument, attempt, fresh=fresh)
         # What finishes the run when its workflow is lost begins with this plan.
         self.catalog.set_run_plan(run_id, plan.model_dump_json())
         # Read again: the snapshot moved the disks to new files, and only those may be written.
         view = site.read([target])[0]
-        protected = ProtectTargetResult(
-            snapshot=snapshot, power_mark=site.power_mark(target), disks=view.disks
-        )
+        protected = ProtectTargetResult(snapshot=snapshot, power_mark=power_mark, disks=view.disks)
         told = ", ".join(f"{pair.address} to {pair.capacity_bytes} bytes" for pair in small)
         return RebaseTargetResult(
             plan=plan,

@@ -53,12 +53,14 @@ class SnapshotActivities:
         """Make the target ready to be written.
 
         Idempotent because every part is a state that is read first: tracking off, capacity reached,
-        a snapshot of this run's name there, the mark set.
+        a snapshot of this run's name there that is of the present content, the mark set.
         """
         site = self.sites.site(argument.target.site)
         target = argument.target
+        # Before the look: whoever powers it on after that has moved the mark.
+        power_mark = site.power_mark(target)
         view = site.read([target])[0]
-        require_off(view)
+        require_off(view, "the snapshot that undo goes back to then has what it wrote")
         run_id = argument.run.run_id
         site.set_attribute(target, STATE_ATTRIBUTE, f"incomplete {run_id}", attempt.beat)
         # Our writes would not show up in its tracking, so that the next backup would miss them.
@@ -69,17 +71,14 @@ class SnapshotActivities:
                 site.grow_disk(target, pair.target_key, pair.capacity_bytes, attempt.beat)
         snapshot = None
         if argument.snapshot:
-            snapshot = site.create_snapshot(
-                target,
-                snapshot_name(run_id, TARGET_PURPOSE),
-                description_of(argument),
-                attempt.beat,
-            )
+            # Nothing of ours is in it yet, so that one made too early may go.
+            fresh = unmoved(power_mark, argument.power_mark)
+            snapshot = snapshot_of(site, view, TARGET_PURPOSE, argument, attempt, fresh=fresh)
         # Read again: the snapshot moved the disks to new files, and only those may be written.
         view = site.read([target])[0]
         return ProtectTargetResult(
             snapshot=snapshot,
-            power_mark=site.power_mark(target),
+            power_mark=power_mark,
             disks=view.disks,
             evidence=f"snapshot {snapshot} on {target}" if snapshot else "no target snapshot",
         )
@@ -89,23 +88,28 @@ class SnapshotActivities:
     ) -> SnapshotReplicaResult:
         """Freeze the replica's disks under this run's name for the purpose.
 
-        Idempotent because a snapshot of exactly this name is this step's own work.
+        Idempotent because a snapshot of exactly this name is this step's own work; the protective
+        one is made anew where the replica may have run since: undo would revert to it, and pass 2
+        read it, without what was written then. The change ids of the base stay good for both.
         """
         site = self.sites.site(argument.replica.site)
         replica = argument.replica
+        # Before the look: whoever powers it on after that has moved the mark.
+        power_mark = site.power_mark(replica)
         view = site.read([replica])[0]
+        fresh = True
         if argument.purpose == PROTECTIVE_PURPOSE:
-            require_off(view)
+            require_off(view, "what it wrote is then brought back, too")
+            fresh = unmoved(power_mark, argument.power_mark)
         tracking = view.tracking_enabled
         if argument.enable_tracking and not tracking and view.tracking_supported:
             site.set_change_tracking(replica, True, attempt.beat)
             tracking = True
-        name = snapshot_name(argument.run.run_id, argument.purpose)
-        moref = site.create_snapshot(replica, name, description_of(argument), attempt.beat)
+        moref = snapshot_of(site, view, argument.purpose, argument, attempt, fresh=fresh)
         return SnapshotReplicaResult(
             snapshot=moref,
             tracking=tracking,
-            power_mark=site.power_mark(replica),
+            power_mark=power_mark,
             disks=site.snapshot_disks(replica, moref),
             evidence=f"snapshot {moref} ({argument.purpose}) on {replica}",
         )
@@ -279,10 +283,34 @@ def the_one(view: VmView, name: str) -> Snapshot | None:
     return found[0] if found else None
 
 
-def require_off(view: VmView) -> None:
-    """VmChanged if it is not off; VmDisconnected where nobody can say."""
+def snapshot_of(
+    site: Site, view: VmView, purpose: str, argument: StepCall, attempt: Attempt, *, fresh: bool
+) -> str:
+    """Make this run's snapshot of a VM; returns its moref.
+
+    One that an attempt made which then died is taken only if it is `fresh`: of what the VM holds
+    now. Otherwise it goes, which keeps the VM's content, and another one is made.
+    """
+    vm, run_id = view.identity, argument.run.run_id
+    name = snapshot_name(run_id, purpose)
+    if not fresh and the_one(view, name) is not None:
+        site.remove_snapshot(vm, name, run_id, attempt.beat)
+    return site.create_snapshot(vm, name, description_of(argument), attempt.beat)
+
+
+def unmoved(power_mark: str | None, known: str | None) -> bool:
+    """Whether a VM has certainly not been powered on since it had the known mark."""
+    return power_mark is not None and power_mark == known
+
+
+def require_off(view: VmView, then: str) -> None:
+    """VmChanged unless it is off; VmDisconnected where nobody can say.
+
+    Args:
+        then: what becomes of what it wrote when it is shut down and the step is tried again.
+    """
     if told(view).power is not PowerState.OFF:
         raise VmChanged(
             f"{view.identity} is {view.power} although it was powered off for this run.",
-            "Power it off and send retry, or send undo.",
+            f"Shut its guest down and send retry ({then}), or send undo.",
         )

@@ -14,6 +14,7 @@ from failback.contracts.operations import (
     ProtectTargetResult,
     RunRef,
     SnapshotReplicaResult,
+    StayedOff,
     TargetGuard,
     TransportResult,
     VerifyResult,
@@ -51,6 +52,7 @@ class Facts(Contract):
     base: tuple[ChangeBase, ...] = Field(default=(), max_length=64)
     rebased: bool = False
     """The target was reverted and grown: a whole cycle must come before the switch."""
+    target_off: PowerOffResult | None = None
     replica_off: PowerOffResult | None = None
     protective: SnapshotReplicaResult | None = None
     """The failback protective snapshot."""
@@ -145,6 +147,12 @@ class Facts(Contract):
         or of the power-off before it when that step was cut off before it could report."""
         newest = self.protective or self.replica_off
         return newest.power_mark if newest else None
+
+    @property
+    def replica_unused(self) -> StayedOff | None:
+        """The replica as it was protected; None where its site does not tell power-ons."""
+        mark = self.protective.power_mark if self.protective else None
+        return StayedOff(vm=self.known.replica, power_mark=mark) if mark is not None else None
 
     def guard(self) -> TargetGuard:
         """What must still hold of the target: as step 2 left it, or as it was last planned on."""

@@ -451,6 +451,7 @@ POWER_OFF_TARGET = Step(
             accept_suspended=f.request.accept_suspended,
         ),
     ),
+    lambda f, r: f.model_copy(update={"target_off": r[0]}),
     undo_on=lambda f, code: (
         code == "GuestShutdownTimeout" and f.request.on_guest_timeout is GuestTimeoutPolicy.UNDO
     ),
@@ -467,6 +468,7 @@ PROTECT_TARGET = Step(
             target=f.known.target,
             pairs=f.known.pairs,
             snapshot=f.request.protect_target,
+            power_mark=f.target_off.power_mark if f.target_off else None,
         ),
     ),
     lambda f, r: f.model_copy(update={"protected": r[0]}),
@@ -499,6 +501,7 @@ REBASE_TARGET = Step(
             written_disks=f.target_openings(),
             snapshot=f.snapshots_target,
             leave_behind=f.request.leave_behind,
+            power_mark=f.guard().power_mark,
         ),
     ),
     lambda f, r: f.model_copy(
@@ -559,7 +562,12 @@ PROTECT_REPLICA = Step(
     Phase.SWITCHING,
     op.SNAPSHOT_REPLICA,
     lambda f, s: (
-        ops.SnapshotReplica(**head(f, s), replica=f.known.replica, purpose=PROTECTIVE_SNAPSHOT),
+        ops.SnapshotReplica(
+            **head(f, s),
+            replica=f.known.replica,
+            purpose=PROTECTIVE_SNAPSHOT,
+            power_mark=f.replica_off.power_mark if f.replica_off else None,
+        ),
     ),
     lambda f, r: f.model_copy(update={"protective": r[0]}),
     undo=UNDO_PROTECT_REPLICA,
@@ -621,6 +629,7 @@ POWER_ON_TARGET = Step(
                 must_be_off=(f.known.replica, *f.others),
                 attest_off=f.declared_off,
                 written_disks=f.target_openings(),
+                unused=f.replica_unused,
             ),
         )
         if f.request.power_on_target

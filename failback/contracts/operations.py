@@ -101,6 +101,8 @@ class ProtectTarget(StepCall):
     target: VmIdentity
     pairs: tuple[DiskPair, ...] = Field(max_length=64)
     snapshot: bool = True
+    power_mark: Name | None = None
+    """Of when it was switched off; None: not known."""
 
 
 class ProtectTargetResult(Contract):
@@ -139,6 +141,8 @@ class SnapshotReplica(StepCall):
     purpose: Name
     """`read-1` while it runs, `protective` when it is off."""
     enable_tracking: bool = False
+    power_mark: Name | None = None
+    """protective: of when it was switched off; None: not known."""
 
 
 class SnapshotReplicaResult(Contract):
@@ -147,6 +151,7 @@ class SnapshotReplicaResult(Contract):
     snapshot: Name
     tracking: bool = False
     power_mark: Name | None = None
+    """protective: a later different one means that it holds what the snapshot does not."""
     disks: tuple[Disk, ...] = Field(default=(), max_length=64)
     evidence: Text = ""
 
@@ -278,6 +283,8 @@ class RebaseTarget(StepCall):
     """What movers may still have open."""
     snapshot: bool = True
     leave_behind: tuple[Text, ...] = Field(default=(), max_length=64)
+    power_mark: Name | None = None
+    """Of the target as it was last planned on; None: not known."""
 
 
 class RebaseTargetResult(Contract):
@@ -297,6 +304,13 @@ class SetReplicaState(StepCall):
     """Target whose mark `incomplete` is taken away: its content is verified."""
 
 
+class StayedOff(Contract):
+    """A VM that must not have been powered on since it had this mark."""
+
+    vm: VmIdentity
+    power_mark: Name
+
+
 class PowerOn(StepCall):
     """Power a VM on after proving that no other copy runs."""
 
@@ -305,6 +319,8 @@ class PowerOn(StepCall):
     attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
     written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
     """Disks whose writers must be proven dead first."""
+    unused: StayedOff | None = None
+    """The VM whose content this one has: what it wrote since would be lost."""
 
 
 class PowerOnResult(Contract):
@@ -312,6 +328,7 @@ class PowerOnResult(Contract):
 
     at: datetime
     evidence: Text = ""
+    alarm: Text = ""
 
 
 class Settle(StepCall):

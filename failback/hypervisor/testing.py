@@ -85,6 +85,8 @@ class FakeSite(Making):
     def power_mark(self, vm: VmIdentity) -> str | None:
         with self.call("power_mark"):
             found = self.vm(vm)
+            if not self.tells_power_ons:
+                return None
             return f"event:{found.power_ons} boot:{found.booted_at or '-'}"
 
     def about(self) -> SiteAbout:

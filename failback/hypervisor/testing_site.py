@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -45,9 +45,12 @@ class Steering:
         }
         """Names of what a placement may name."""
         self.down = False
+        self.tells_power_ons = True
+        """False: events cannot be read, as on hosts that keep none."""
         self.api_version = "8.0.3.0"
         self.calls: list[str] = []
         self._failures: dict[str, list[_Failure]] = {}
+        self._meanwhile: dict[str, Callable[[], object]] = {}
         self._lock = threading.RLock()
         self._number = 100
 
@@ -90,6 +93,10 @@ class Steering:
         with self._lock:
             self._failures.setdefault(call, []).append(_Failure(error, nth, times, applied))
 
+    def meanwhile(self, call: str, act: Callable[[], object]) -> None:
+        """What somebody else does right before the next call of a method is carried out."""
+        self._meanwhile[call] = act
+
     def vm(self, vm: VmIdentity) -> FakeVm:
         """The VM itself, for a test to look into or change."""
         found = self.vms.get(vm.moref)
@@ -120,6 +127,8 @@ class Steering:
             self.calls.append(name)
             if self.down:
                 raise SiteUnreachable(f"Site {self.name} did not answer.", "It is tried again.")
+            if (act := self._meanwhile.pop(name, None)) is not None:
+                act()
             failure = self._due(name)
             if failure is not None and not failure.applied:
                 raise failure.error

@@ -14,6 +14,7 @@ from failback.contracts.operations import (
     PowerOnResult,
     RestoreTarget,
     Settle,
+    StayedOff,
 )
 from failback.contracts.plan import Carry
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState, StepName
@@ -129,6 +130,66 @@ def test_power_on_twice_is_one_power_on(world: World) -> None:
     assert "is powered on" in first.evidence
     assert "on already" in second.evidence
     assert world.production.vm(world.target).power_ons == 1
+
+
+def unused(world: World) -> StayedOff:
+    """The replica, off, as it was protected."""
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    mark = world.dr.power_mark(world.replica)
+    assert mark is not None
+    return StayedOff(vm=world.replica, power_mark=mark)
+
+
+def test_production_does_not_start_without_what_the_replica_wrote_since(world: World) -> None:
+    argument = on(world, unused=unused(world))
+    for power in (PowerState.ON, PowerState.OFF):
+        world.dr.vm(world.replica).turn(power)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_on", argument)
+
+    assert (caught.value.type, caught.value.non_retryable) == ("ReplicaUsed", True)
+    assert "replica_content" in caught.value.message
+    assert world.production.vm(world.target).power is PowerState.OFF
+
+
+def test_a_replica_that_stayed_off_does_not_keep_production_from_starting(world: World) -> None:
+    world.run("power_on", on(world, unused=unused(world)))
+
+    assert world.production.vm(world.target).power is PowerState.ON
+
+
+def test_where_production_runs_already_people_are_told_what_the_replica_may_hold(
+    world: World,
+) -> None:
+    argument = on(world, unused=unused(world))
+    world.run("power_on", argument)
+    for power in (PowerState.ON, PowerState.OFF):
+        world.dr.vm(world.replica).turn(power)
+
+    again = world.run("power_on", argument)
+
+    assert "was powered on after its failback protective snapshot" in again.alarm
+    assert [alarm.code for alarm in world.catalog.alarms("run-1")] == ["REPLICA_USED"]
+
+
+def test_a_replica_whose_power_ons_cannot_be_read_any_more_is_a_doubt(world: World) -> None:
+    argument = on(world, unused=unused(world))
+    world.dr.tells_power_ons = False
+
+    with pytest.raises(ApplicationError, match="cannot be read any more") as caught:
+        world.run("power_on", argument)
+
+    assert caught.value.type == "ReplicaUsed"
+
+
+def test_a_replica_somebody_answers_for_is_not_asked_for_its_power_ons(world: World) -> None:
+    argument = on(world, unused=unused(world), attest_off=("web01-replica",))
+    world.dr.down = True
+
+    world.run("power_on", argument)
+
+    assert world.production.vm(world.target).power is PowerState.ON
 
 
 def test_an_unreachable_other_site_stops_the_power_on_until_somebody_attests(world: World) -> None:

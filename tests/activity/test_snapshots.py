@@ -31,7 +31,9 @@ def protect(world: World, **more: Any) -> ProtectTarget:
         capacity_bytes=more.pop("capacity", MIB),
         target_capacity_bytes=MIB,
     )
-    return ProtectTarget(**world.head(), target=world.target, pairs=(pair,), **more)
+    mark = world.production.power_mark(world.target)
+    argument = {"target": world.target, "pairs": (pair,), "power_mark": mark, **more}
+    return ProtectTarget.model_validate({**world.head(), **argument})
 
 
 def freeze(world: World, purpose: str = "read-1", **more: Any) -> SnapshotReplica:
@@ -97,6 +99,100 @@ def test_freezing_twice_is_one_snapshot_with_change_ids(world: World) -> None:
     assert first.snapshot == second.snapshot
     assert first.tracking
     assert all(disk.change_id for disk in first.disks)
+
+
+def ran(world: World, text: bytes, which: str = "replica") -> None:
+    """Somebody powers a VM on, writes, and shuts it down."""
+    site, identity = (
+        (world.dr, world.replica) if which == "replica" else (world.production, world.target)
+    )
+    vm = site.vm(identity)
+    vm.turn(PowerState.ON)
+    vm.disks[0].data[: len(text)] = text
+    vm.turn(PowerState.OFF)
+
+
+def cut_after_the_snapshot(world: World, name: str, argument: Any) -> None:
+    """An attempt whose snapshot is made and that dies before anybody hears of it."""
+    site = world.dr if name == "snapshot_replica" else world.production
+    site.fail("create_snapshot", SiteUnreachable("Cut."), applied=True)
+    with pytest.raises(ApplicationError):
+        world.run(name, argument, activity_id="1000030")
+
+
+def test_the_protective_snapshot_of_a_replica_that_stayed_off_is_made_once(world: World) -> None:
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    argument = freeze(world, "protective", power_mark=world.dr.power_mark(world.replica))
+
+    first = world.run("snapshot_replica", argument)
+    second = world.run("snapshot_replica", argument)
+
+    assert first == second
+    assert first.power_mark == argument.power_mark
+
+
+def test_a_replica_that_ran_before_its_protection_was_heard_of_is_protected_anew(
+    world: World,
+) -> None:
+    """Undo would revert to the first snapshot, and pass 2 read it, both without what was written
+    since: nobody would have it any more."""
+    vm = world.dr.vm(world.replica)
+    world.dr.set_change_tracking(world.replica, True, lambda: None)
+    read = world.run("snapshot_replica", freeze(world)).disks[0]
+    vm.turn(PowerState.OFF)
+    argument = freeze(world, "protective", power_mark=world.dr.power_mark(world.replica))
+    cut_after_the_snapshot(world, "snapshot_replica", argument)
+    ran(world, b"mine")
+
+    result = world.run("snapshot_replica", argument, activity_id="1000030", attempt=2)
+
+    areas = world.dr.changed_areas(
+        world.replica, result.snapshot, result.disks[0], read.change_id or "", lambda: None
+    )
+    assert (0, 64 * 1024) in list(areas)
+    assert names(world, "replica") == ["failback/run-1/read-1", "failback/run-1/protective"]
+    undo = restore_replica(world, result.snapshot, result.power_mark)
+    world.run("restore_replica", undo, activity_id="1000031")
+    assert bytes(vm.disks[0].data[:4]) == b"mine"
+
+
+def test_a_replica_that_is_powered_on_while_it_is_protected_counts_as_used(world: World) -> None:
+    vm = world.dr.vm(world.replica)
+    vm.turn(PowerState.OFF)
+    argument = freeze(world, "protective", power_mark=world.dr.power_mark(world.replica))
+    world.dr.meanwhile("create_snapshot", lambda: ran(world, b"mine"))
+
+    result = world.run("snapshot_replica", argument)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("restore_replica", restore_replica(world, result.snapshot, result.power_mark))
+    assert caught.value.type == "ReplicaUsed"
+    assert bytes(vm.disks[0].data[:4]) == b"mine"
+
+
+def test_a_target_that_ran_before_its_protection_was_heard_of_is_protected_anew(
+    world: World,
+) -> None:
+    argument = protect(world)
+    cut_after_the_snapshot(world, "protect_target", argument)
+    ran(world, b"mine", "target")
+
+    result = world.run("protect_target", argument, activity_id="1000030", attempt=2)
+
+    assert names(world) == [NAME]
+    world.production.vm(world.target).disks[0].data[:4] = b"ours"
+    undo = restore_target(world, result.snapshot)
+    world.run("restore_target", undo, activity_id="1000031")
+    assert bytes(world.production.vm(world.target).disks[0].data[:4]) == b"mine"
+
+
+def test_a_target_that_is_powered_on_while_it_is_protected_is_noticed(world: World) -> None:
+    argument = protect(world)
+    world.production.meanwhile("create_snapshot", lambda: ran(world, b"mine", "target"))
+
+    result = world.run("protect_target", argument)
+
+    assert result.power_mark == argument.power_mark != world.production.power_mark(world.target)
 
 
 def test_the_protective_snapshot_is_refused_while_the_replica_runs(world: World) -> None:

@@ -191,6 +191,11 @@ class Simulation:
         self.growth = random.Random(f"growth {seed}")
         self.grows = self.growth.random() < 0.2
         """Whether somebody will make the replica's disks larger."""
+        self.stranger = random.Random(f"stranger {seed}")
+        self.strays = self.stranger.random() < 0.2
+        """Whether somebody will run the replica for a moment while it must be off."""
+        self.kept: dict[int, int] = {}
+        """What the last byte of a disk of the replica must be at the end, by key."""
         self.stood: Counter[str] = Counter()
         """How often the operator found it standing, by the code of the error."""
         self.crew.cut, self.crew.guest = self._cut, self._guest
@@ -252,12 +257,27 @@ class Simulation:
             disk = self.crew.rng.choice(vm.disks)
             offset = self.crew.rng.randrange(0, SIZE - 4096)
             disk.data[offset : offset + 4096] = self.crew.rng.randbytes(4096)
+        self._stray(vm)
         # No disk grows under a snapshot.
         can = self.grows and vm.power is PowerState.ON and not vm.snapshots
         # After pass 1 the target can follow; before it, the run is refused or undone.
         often = 0.03 if self.run.facts.base else 0.0006
         if can and self.growth.random() < often:
             self._grow(vm)
+
+    def _stray(self, vm: FakeVm) -> None:
+        """Somebody powers the replica on, writes, and shuts it down again: nobody may lose that.
+        Not right before the target is powered on: between look and deed nobody can know."""
+        acting = self.crew.current.name if self.crew.current is not None else ""
+        can = self.strays and self.run.phase is Phase.SWITCHING and vm.power is PowerState.OFF
+        if can and not acting.startswith("power_on") and self.stranger.random() < 0.02:
+            self.strays = False
+            vm.turn(PowerState.ON)
+            disk = self.stranger.choice(vm.disks)
+            disk.data[-1] ^= 0xFF
+            self.kept[disk.key] = disk.data[-1]
+            vm.turn(PowerState.OFF)
+            self.crew.note("somebody ran the replica")
 
     def _grow(self, vm: FakeVm) -> None:
         self.grows = False
@@ -428,6 +448,9 @@ class Simulation:
             raise Wrong(f"claims remain: {self.catalog.claims()}")
         now = self._picture()
         replica = now["web01-replica"]
+        last = {disk.key: disk.data[-1] for disk in self.dr.vm(self.replica).disks}
+        if lost := {key for key, byte in self.kept.items() if last[key] != byte}:
+            raise Wrong(f"what somebody wrote to the replica is lost: disks {lost}")
         state = self.catalog.get_replica("web01").state
         if self.outcome is Outcome.COMMITTED:
             self._check_commit(now, state)

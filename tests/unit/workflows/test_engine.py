@@ -9,12 +9,25 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.operations import CarryOverResult, PreflightResult, ProbeResult
+from failback.contracts.operations import (
+    CarryOverResult,
+    PowerOffResult,
+    PreflightResult,
+    ProbeResult,
+    StayedOff,
+)
 from failback.contracts.plan import Carry
 from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import DiskAddress, VmIdentity
-from failback.contracts.words import GuestTimeoutPolicy, Phase, RequestKind, StepName
+from failback.contracts.words import (
+    GuestTimeoutPolicy,
+    Phase,
+    PowerOffWay,
+    PowerState,
+    RequestKind,
+    StepName,
+)
 from tests.unit.workflows.fake_runtime import PLAN, disks, make
 from workflows import requests
 from workflows.engine import Engine, OperationError, Run, UndoAsked
@@ -365,6 +378,25 @@ async def test_cancellation_after_the_target_was_powered_on_is_rejected() -> Non
 
     assert run.undo_asked is False
     assert "writes would be lost" in run.answers[-1].message
+
+
+async def test_power_marks_go_from_the_power_off_to_protection_and_from_there_to_step_13() -> None:
+    """Each is read before what it vouches for: a power-on in between moves it."""
+
+    def off(argument: Any, number: int) -> PowerOffResult:
+        mark = f"off {argument.vm.name}"
+        was, way = PowerState.ON, PowerOffWay.GUEST_SHUTDOWN
+        return PowerOffResult(
+            was=was, way=way, at=datetime(2026, 1, 1, tzinfo=UTC), power_mark=mark
+        )
+
+    engine, run, runtime = make(power_off=off)
+    await go_forward(engine)
+
+    issued = dict(runtime.issued)
+    assert issued["protect_target"].power_mark == "off web01"
+    assert issued["snapshot_replica"].power_mark == "off web01-replica"
+    assert issued["power_on"].unused == StayedOff(vm=run.facts.known.replica, power_mark="r1")
 
 
 async def test_cancellation_is_rejected_where_the_power_on_was_left_to_people() -> None:
