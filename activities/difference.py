@@ -39,7 +39,7 @@ class DifferenceActivities:
 
         Idempotent because a plan of the same id, identity and areas keeps its finished segments.
         """
-        look = require_untouched(self.sites, argument.guard, doubt_is_fatal=False)
+        look = require_untouched(self.sites, argument.guard, moved_is_fatal=False)
         plans = []
         for sides in argument.disks:
             attempt.beat()
@@ -88,9 +88,12 @@ class DifferenceActivities:
     def _choose(
         self, argument: CalculateDifference, sides: DiskSides, look: TargetLook, attempt: Attempt
     ) -> tuple[Method, str, tuple[Extent, ...] | None]:
-        if look.doubt:
-            # Also of a VM that the run has made: a guest may have written where holes are skipped.
-            return Method.COMPARE, f"the target was touched behind our back: {look.doubt}", None
+        # Also of a VM that the run has made: a guest may have written where holes are skipped.
+        if look.moved:
+            return Method.COMPARE, f"the target was touched behind our back: {look.moved}", None
+        if look.unread:
+            why = f"nobody can say whether the target was touched: {look.unread}"
+            return Method.COMPARE, why, None
         if argument.pass_no == 1 and argument.blank_target:
             return (
                 Method.FULL,

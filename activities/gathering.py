@@ -96,6 +96,7 @@ class Gathering:
             new_name=wanted.final_name,
             old_source=view,
             old_source_unknown=unknown,
+            power_ons_unread=self._power_ons_unread(evidence, attempt),
             switch_at=request.switch.at,
         )
 
@@ -205,6 +206,16 @@ class Gathering:
         except (SiteUnreachable, VmChanged) as error:
             # It may run behind a host that does not answer, or under another reference.
             return None, str(error)
+
+    def _power_ons_unread(self, evidence: Evidence, attempt: Attempt) -> tuple[VmIdentity, ...]:
+        """Of both VMs, those whose site does not tell when they were powered on."""
+        found = []
+        for view in (evidence.replica, evidence.target):
+            vm = view.identity
+            attempt.beat()
+            if vm.moref and self.sites.site(vm.site).power_mark(vm) is None:
+                found.append(vm)
+        return tuple(found)
 
     def _unopenable(self, evidence: Evidence) -> dict[str, str]:
         found: dict[str, str] = {}

@@ -119,7 +119,7 @@ class InventoryActivities:
                 f"{'; '.join(one.what for one in found)}.",
                 "Make both alike by hand and send retry, or send undo and start again.",
             )
-        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
+        require_untouched(self.sites, argument.guard, moved_is_fatal=True)
         return Done(evidence="both VMs are as planned")
 
     def _unlike(self, replica: VmIdentity, made: VmIdentity) -> tuple[Drift, ...]:
@@ -165,14 +165,12 @@ class TargetLook:
 
     fatal: str
     """Why it must not be written now; empty when it may."""
-    doubt: str
-    """Why somebody else may have changed it since; empty when nobody did."""
+    moved: str
+    """Why somebody else may have changed it since; empty when nobody is known to have."""
+    unread: str
+    """Why nobody can say whether somebody did: what is written then must be compared as a whole."""
     guard: TargetGuard
     """The target as it is now."""
-
-    @property
-    def broken(self) -> str:
-        return self.fatal or self.doubt
 
 
 def look_at_target(sites: Sites, guard: TargetGuard) -> TargetLook:
@@ -188,18 +186,22 @@ def look_at_target(sites: Sites, guard: TargetGuard) -> TargetLook:
         fatal = f"its current snapshot is {view.current_snapshot}, not ours ({guard.snapshot})"
     elif files != set(guard.files):
         fatal = "its disks are others than those we wrote"
-    mark, doubt = site.power_mark(guard.target), ""
+    mark, moved, unread = site.power_mark(guard.target), "", ""
     if mark is None or guard.power_mark is None:
-        doubt = "its power-on events cannot be read"
+        unread = "its power-on events cannot be read"
     elif mark != guard.power_mark:
-        doubt = "it was powered on meanwhile"
-    return TargetLook(fatal, doubt, guard.model_copy(update={"power_mark": mark}))
+        moved = "it was powered on meanwhile"
+    return TargetLook(fatal, moved, unread, guard.model_copy(update={"power_mark": mark}))
 
 
-def require_untouched(sites: Sites, guard: TargetGuard, *, doubt_is_fatal: bool) -> TargetLook:
-    """Look, and raise VmChanged where the target must not be written or believed."""
+def require_untouched(sites: Sites, guard: TargetGuard, *, moved_is_fatal: bool) -> TargetLook:
+    """Look, and raise VmChanged where the target must not be written or believed.
+
+    A host that does not tell power-ons is no reason to stop: the next pass compares whole disks,
+    and verification reads them as a whole.
+    """
     look = look_at_target(sites, guard)
-    trouble = look.broken if doubt_is_fatal else look.fatal
+    trouble = look.fatal or (look.moved if moved_is_fatal else "")
     if trouble:
         raise VmChanged(
             f"TARGET_DRIFTED: {guard.target} was touched during the run: {trouble}.",

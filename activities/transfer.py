@@ -41,7 +41,8 @@ class TransferActivities:
         plan, began = argument.plan, time.monotonic()
         attempt.details = waiting(plan)
         # The ledger speaks of bytes that only we wrote: a target that ran since proves nothing.
-        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
+        # Where nobody can say whether it ran, verification reads the whole disk.
+        require_untouched(self.sites, argument.guard, moved_is_fatal=True)
         if plan.areas_bytes == 0:
             # Nothing changed: the replica is off and every second counts, so nothing is opened.
             return TransportResult(address=plan.address, method=plan.method, pass_no=plan.pass_no)

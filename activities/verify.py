@@ -43,9 +43,11 @@ class VerifyActivities:
         """
         plan = argument.plan
         attempt.details = waiting(plan, doing="verify")
-        require_untouched(self.sites, argument.guard, doubt_is_fatal=True)
+        look = require_untouched(self.sites, argument.guard, moved_is_fatal=True)
+        # What is believed to be written may not be there where somebody may have run the target.
+        whole_disk = argument.whole_disk or bool(look.unread)
         with self.disks.open_pair(argument, attempt, writable=False) as pair:
-            outcome = self._digest(argument, pair, whole_disk=argument.whole_disk)
+            outcome = self._digest(argument, pair, whole_disk=whole_disk)
         if outcome.equal:
             return _result(plan, outcome)
         alarm = (

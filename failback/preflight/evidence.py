@@ -9,7 +9,7 @@ from datetime import datetime
 from failback.contracts.placement import Misplaced, PlacementView
 from failback.contracts.plan import Finding
 from failback.contracts.start import StartRequest
-from failback.contracts.vm import Disk, DiskPair, VmView
+from failback.contracts.vm import Disk, DiskPair, VmIdentity, VmView
 from failback.contracts.words import ReplicaState, Severity
 
 
@@ -38,6 +38,8 @@ class Evidence:
     """recovered, new: the VM whose place another takes, where it is still there."""
     old_source_unknown: str = ""
     """Why nobody can say whether it is there and runs; empty: it was asked, or there is none."""
+    power_ons_unread: tuple[VmIdentity, ...] = ()
+    """VMs whose site does not tell when they were powered on."""
     unknown_hooks: tuple[str, ...] = ()
     """Hooks and probe commands of the request that the worker's settings do not have."""
     lacking_networks: tuple[Misplaced, ...] = ()

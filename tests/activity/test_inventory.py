@@ -202,6 +202,18 @@ def test_an_untouched_pair_has_not_drifted(mapped: World) -> None:
     assert drift(mapped, preflight(mapped), guard(mapped)) == "both VMs are as planned"
 
 
+def test_a_target_whose_power_ons_nobody_can_read_is_warned_of_and_has_not_drifted(
+    mapped: World,
+) -> None:
+    mapped.production.tells_power_ons = False
+    before = preflight(mapped)
+
+    assert [(one.code, one.object) for one in before.findings] == [
+        ("POWER_ONS_UNREADABLE", str(mapped.target))
+    ]
+    assert drift(mapped, before, guard(mapped)) == "both VMs are as planned"
+
+
 @pytest.mark.parametrize("touch", ["ran", "runs", "snapshot", "disk"])
 def test_a_target_touched_behind_our_back_is_noticed(mapped: World, touch: str) -> None:
     before, held = preflight(mapped), guard(mapped)

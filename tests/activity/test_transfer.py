@@ -21,6 +21,7 @@ from failback.contracts.operations import (
     TransportChanges,
     TransportResult,
     Verify,
+    VerifyResult,
 )
 from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
 from failback.contracts.words import Method, Phase, PowerState, StepName
@@ -378,6 +379,52 @@ def test_a_target_that_ran_between_two_attempts_is_not_believed(
 
     assert (again.value.type, verified.value.type) == ("VmChanged", "VmChanged")
     assert "TARGET_DRIFTED" in again.value.message
+
+
+def test_a_target_whose_power_ons_nobody_can_read_is_written_and_verified_as_a_whole(
+    world: World,
+) -> None:
+    """What the ledger calls written may have been undone by somebody who ran the target."""
+    world.production.tells_power_ons = False
+    made = plan(world)
+    world.run("transport_changes", made)
+    source, target = files(world)
+    with target.open("r+b") as file:
+        file.seek(SIZE - 1)
+        file.write(bytes([source.read_bytes()[-1] ^ 1]))
+
+    again = world.run("transport_changes", made)
+    verified: VerifyResult = world.run("verify", verification(made))
+
+    assert again.resumed_bytes == SIZE
+    assert (verified.checked_bytes, verified.repaired) == (SIZE, True)
+    assert source.read_bytes() == target.read_bytes()
+
+
+@pytest.mark.parametrize("since", ["start", "plan"])
+def test_where_nobody_can_read_power_ons_a_pass_compares_the_whole_disk(
+    world: World, since: str
+) -> None:
+    world.dr.set_change_tracking(world.replica, True, lambda: None)
+    first = world.dr.create_snapshot(world.replica, "first", "", lambda: None)
+    base = world.dr.snapshot_disks(world.replica, first)[0].change_id
+    world.production.tells_power_ons = since == "plan"
+    argument = difference(world, base)
+    world.production.tells_power_ons = False
+
+    result = calculated(world, argument)
+
+    assert result.method is Method.COMPARE
+    assert "nobody can say" in result.reason and "behind our back" not in result.reason
+
+
+def test_a_new_disk_that_somebody_ran_on_is_not_taken_for_empty(world: World) -> None:
+    argument = difference(world, None, pass_no=1).model_copy(update={"blank_target": True})
+    assert calculated(world, argument).method is Method.FULL
+    for power in (PowerState.ON, PowerState.OFF):
+        world.production.vm(world.target).turn(power)
+
+    assert calculated(world, argument).method is Method.COMPARE
 
 
 def test_a_target_that_ran_before_the_plan_is_compared_as_a_whole(world: World) -> None:

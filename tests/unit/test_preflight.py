@@ -192,6 +192,8 @@ def test_what_is_wrong_is_refused_with_object_and_remedy(code: str, wrong: dict[
     ("code", "odd"),
     [
         ("TOOLS_NOT_RUNNING", {"replica": {"tools_running": False}}),
+        ("POWER_ONS_UNREADABLE", {"power_ons_unread": (identity("production", "vm-3"),)}),
+        ("POWER_ONS_UNREADABLE", {"power_ons_unread": (identity("dr", "vm-7"),)}),
         ("FOREIGN_SNAPSHOTS", {"target": {"snapshots": (SNAPSHOT,)}}),
         ("CONSOLIDATION_NEEDED", {"target": {"consolidation_needed": True}}),
         ("ROOM_SCARCE", {"target": stored(free_bytes=GIB)}),

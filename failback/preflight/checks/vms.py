@@ -153,6 +153,19 @@ def tools(e: Evidence) -> Iterator[Finding]:
         )
 
 
+def power_ons(e: Evidence) -> Iterator[Finding]:
+    for vm in e.power_ons_unread:
+        then = "undo cannot tell whether somebody used it after the switch, and asks"
+        if vm == e.target.identity:
+            then = "every pass compares whole disks and they are verified as a whole, in downtime"
+        yield warn(
+            "POWER_ONS_UNREADABLE",
+            vm,
+            f"Whether {vm} is powered on by somebody during the run cannot be read: {then}.",
+            "Let the account read events, or reach the host through a vCenter.",
+        )
+
+
 def foreign_snapshots(e: Evidence) -> Iterator[Finding]:
     for view in _both(e):
         if view.snapshots:
@@ -235,6 +248,7 @@ CHECKS = (
     old_source,
     suspended,
     tools,
+    power_ons,
     foreign_snapshots,
     consolidation,
     vtpm,
