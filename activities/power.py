@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from activities.attest import NOBODY_KNOWS, power_of, require_attested, told
 from activities.disks import Disks
 from activities.edge import Attempt, now
+from activities.guests import note_request, until_off
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     PowerOff,
@@ -16,6 +17,7 @@ from failback.contracts.operations import (
     PowerOn,
     PowerOnResult,
 )
+from failback.contracts.vm import VmIdentity, VmView
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
@@ -69,31 +71,21 @@ class PowerActivities:
         if argument.hard or was is PowerState.SUSPENDED or not view.tools_running:
             site.power_off(argument.vm, attempt.beat)
             return _off(site, argument, was, PowerOffWay.HARD, "was powered off hard")
-        return self._shut_down(argument, attempt, site)
+        return self._shut_down(argument, attempt, site, view)
 
-    def _shut_down(self, argument: PowerOff, attempt: Attempt, site: Site) -> PowerOffResult:
+    def _shut_down(
+        self, argument: PowerOff, attempt: Attempt, site: Site, view: VmView
+    ) -> PowerOffResult:
         vm = argument.vm
-        first = self.catalog.step_intent(
-            argument.run.run_id,
-            # A row of its own: the step's row tells when all of it is done.
-            f"{argument.step.value}/guest",
-            f"{vm} {attempt.scheduling}",
-            mark="",
-            at=now(),
-        )
+        first = note_request(self.catalog, argument, view, attempt)
         deadline = first + argument.guest_timeout
         on = PowerState.ON
         if not site.shut_down_guest(vm, attempt.beat):
             site.power_off(vm, attempt.beat)
             return _off(site, argument, on, PowerOffWay.HARD, "has no tools: powered off hard")
-        pause = 0.05
-        while now() < deadline:
-            attempt.beat()
-            if power_of(self.sites, vm) is PowerState.OFF:
-                took = f"shut down in {(now() - first).total_seconds():.1f} s"
-                return _off(site, argument, on, PowerOffWay.GUEST_SHUTDOWN, took)
-            self.sleep(pause)
-            pause = min(pause * 1.5, 2.0)
+        if until_off(site, vm, deadline, attempt.beat, self.sleep):
+            took = f"shut down in {(now() - first).total_seconds():.1f} s"
+            return _off(site, argument, on, PowerOffWay.GUEST_SHUTDOWN, took)
         late = f"did not shut down within {argument.guest_timeout}"
         if argument.on_guest_timeout is not GuestTimeoutPolicy.FORCE:
             raise GuestShutdownTimeout(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
 from activities.attest import NOBODY_KNOWS, require_attested, told
 from activities.disks import Disks
 from activities.edge import Attempt, now, snapshot_name
+from activities.guests import settle_guest
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import (
     Done,
@@ -38,7 +41,7 @@ PROTECTIVE_PURPOSE = "protective"
 REVERTED = f"{StepName.REBASE_TARGET.value}/reverted"
 """In the journal, with a snapshot: the target was reverted to it before it was removed to grow."""
 SETTLE_TIMEOUT = timedelta(minutes=20)
-"""Above the guest timeout: a shutdown that was sent is waited for."""
+"""Of a task: then a person hears that it still runs."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class SnapshotActivities:
     sites: Sites
     catalog: Catalog
     disks: Disks
+    sleep: Callable[[float], None] = time.sleep
 
     def protect_target(self, argument: ProtectTarget, attempt: Attempt) -> ProtectTargetResult:
         """Make the target ready to be written.
@@ -127,21 +131,29 @@ class SnapshotActivities:
         return Done(evidence=f"snapshot {argument.purpose} {'removed' if removed else 'was gone'}")
 
     def settle(self, argument: Settle, attempt: Attempt) -> Done:
-        """Prove that nothing half-done can still happen: writers dead, no task queued or running.
+        """Prove that nothing half-done can still happen: writers dead, no task queued or running,
+        no guest about to shut down.
 
         The lease that this activity takes keeps attempts that are still alive from sending more.
-        Idempotent because it only waits.
+        Idempotent because it waits, and off is a state.
         """
         for disk in argument.written_disks:
             self.disks.prove_writers_dead(disk, attempt)
-        waited = []
+        waited, alarms = [], []
         for vm in argument.vms:
             try:
-                waited.append(self.sites.site(vm.site).settle(vm, SETTLE_TIMEOUT, attempt.beat))
+                site = self.sites.site(vm.site)
+                waited.append(site.settle(vm, SETTLE_TIMEOUT, attempt.beat))
+                guest = settle_guest(site, self.catalog, vm, argument, attempt, self.sleep)
+                waited.append(guest.evidence)
+                alarms.append(guest.alarm)
             except NOBODY_KNOWS as error:
                 require_attested(error, vm, argument.attest_off)
                 waited.append(f"{vm} cannot be asked; a person declared it to be off")
-        return Done(evidence="; ".join(text for text in waited if text) or "nothing was under way")
+        return Done(
+            evidence="; ".join(filter(None, waited)) or "nothing was under way",
+            alarm=" ".join(filter(None, alarms)),
+        )
 
     def restore_replica(self, argument: RestoreReplica, attempt: Attempt) -> Done:
         """Revert the replica to its protective snapshot and remove it, unless somebody used it.

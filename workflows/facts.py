@@ -25,7 +25,7 @@ from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import Cycle
 from failback.contracts.vm import Disk, DiskOpening, DiskPair, VmIdentity
-from failback.contracts.words import Destination, PowerState
+from failback.contracts.words import Destination, GuestTimeoutPolicy, PowerState
 
 
 class ChangeBase(Contract):
@@ -140,6 +140,13 @@ class Facts(Contract):
         """Whether undo powers the replica on: asked for, else as it was when the run began."""
         asked = self.undo.power_on_replica
         return self.known.replica_power is PowerState.ON if asked is None else asked
+
+    @property
+    def may_restart_replica(self) -> bool:
+        """Whether undo may power a replica off hard whose guest hangs in its shutdown: people let
+        the run do so, and it is powered on next."""
+        force = self.request.on_guest_timeout is GuestTimeoutPolicy.FORCE
+        return force and self.power_on_replica
 
     @property
     def replica_power_mark(self) -> str | None:

@@ -181,6 +181,8 @@ SETTLE = Step(
                 vms=(*f.targets, f.known.replica),
                 written_disks=f.target_openings(),
                 attest_off=f.declared_off,
+                guest_timeout=f.request.guest_timeout,
+                may_force=(f.known.replica,) if f.may_restart_replica else (),
             ),
         )
         if f.plan

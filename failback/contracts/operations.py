@@ -337,6 +337,10 @@ class Settle(StepCall):
     vms: tuple[VmIdentity, ...] = Field(max_length=4)
     written_disks: tuple[DiskOpening, ...] = Field(default=(), max_length=64)
     attest_off: tuple[Name, ...] = Field(default=(), max_length=16)
+    guest_timeout: timedelta = timedelta(minutes=15)
+    """How long a guest that was asked to shut down is waited for, from the request on."""
+    may_force: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
+    """VMs that may be powered off hard after that: they are powered on again."""
 
 
 class RestoreReplica(StepCall):

@@ -76,6 +76,8 @@ class FakeSite(Making):
 
     def read(self, vms: Sequence[VmIdentity]) -> list[VmView]:
         with self.call("read"):
+            for vm in vms:
+                self.vm(vm).looked_at()
             return [self.vm(vm).view() for vm in vms]
 
     def snapshot_disks(self, vm: VmIdentity, snapshot: str) -> tuple[Disk, ...]:
@@ -116,8 +118,9 @@ class FakeSite(Making):
             if found.power is not PowerState.ON or not found.tools:
                 return False
             beat()
-            if not found.ignores_shutdown:
-                found.turn(PowerState.OFF)
+            if not found.ignores_shutdown and found.stopping is None:
+                found.stopping = found.shutdown_looks
+                found.looked_at()
             return True
 
     def power_off(self, vm: VmIdentity, beat: Beat) -> None:

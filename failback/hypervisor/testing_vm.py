@@ -68,6 +68,10 @@ class FakeVm:
     power: PowerState
     tools: bool = True
     ignores_shutdown: bool = False
+    shutdown_looks: int = 0
+    """So often it is read as running after its guest was asked to shut down."""
+    stopping: int | None = None
+    """How many of them are left; None: it was not asked."""
     tracking: bool = False
     snapshots: list[FakeSnapshot] = field(default_factory=list)
     current: str | None = None
@@ -120,6 +124,7 @@ class FakeVm:
 
     def turn(self, power: PowerState, *, hard: bool = False) -> None:
         """Change the power state as a person at the console would."""
+        self.stopping = None
         if power is PowerState.ON and self.power is not PowerState.ON:
             self.power_ons += 1
             self.booted_at = datetime.now(UTC)
@@ -128,6 +133,13 @@ class FakeVm:
         self.power = power
         for disk in self.disks:
             disk.track(reset=hard)
+
+    def looked_at(self) -> None:
+        """A guest that is shutting down comes nearer to its end."""
+        if self.stopping == 0:
+            self.turn(PowerState.OFF)
+        elif self.stopping is not None:
+            self.stopping -= 1
 
     def track(self, enabled: bool, number: int) -> None:
         """Switch change tracking; every enabling begins a new one."""

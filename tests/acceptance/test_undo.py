@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from failback.contracts.words import Phase
-from tests.acceptance.scene import MIB, SOURCE, world
+from tests.acceptance.scene import MIB, REPLICA, SOURCE, world
 from tests.acceptance.stage import Stage
+from tests.helpers.stack import until
 
 pytestmark = pytest.mark.acceptance
 
@@ -44,3 +45,18 @@ def test_undo_in_the_middle_of_pass_1_gives_the_target_its_bytes_back_and_a_seco
     assert scene.start().accepted
     scene.until(Phase.AWAITING_DECISION)
     scene.committed(scene.commit())
+
+
+def test_undo_waits_for_the_guest_that_is_shutting_down_and_powers_it_on_again(
+    stage: Stage,
+) -> None:
+    """It would go down after the undo has ended, and nobody would serve."""
+    scene = stage(world(MIB))
+    scene.stack.worker()
+    scene.lab.post("/sites/dr/vms/web01-replica/guest/config", shutdown_delay_ms=4000)
+    assert scene.start().accepted
+    until("the guest is asked", lambda: scene.calls(REPLICA, "ShutdownGuest") > 0)
+
+    scene.undone(scene.undo())
+
+    assert scene.calls(REPLICA, "PowerOnVM_Task") == 1

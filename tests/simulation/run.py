@@ -194,6 +194,7 @@ class Simulation:
         self.stranger = random.Random(f"stranger {seed}")
         self.strays = self.stranger.random() < 0.2
         """Whether somebody will run the replica for a moment while it must be off."""
+        self.dr.vm(self.replica).shutdown_looks = self.stranger.choice([0, 0, 0, 2])
         self.kept: dict[int, int] = {}
         """What the last byte of a disk of the replica must be at the end, by key."""
         self.stood: Counter[str] = Counter()
@@ -464,6 +465,8 @@ class Simulation:
                 room = len(replica["data"][number]) - len(old)
                 if name == self._target_name() and found == old + bytes(room):
                     self.before[name]["data"][number] = found
+        if self.dr.vm(self.replica).stopping is not None:
+            raise Wrong("the guest of the replica goes down after the undo")
         if now != self.before:
             raise Wrong(f"after {self.outcome}: {_difference(self.before, now)}")
         if state is not ReplicaState.FAILOVER:

@@ -399,6 +399,28 @@ async def test_power_marks_go_from_the_power_off_to_protection_and_from_there_to
     assert issued["power_on"].unused == StayedOff(vm=run.facts.known.replica, power_mark="r1")
 
 
+@pytest.mark.parametrize(
+    ("policy", "power_on", "forced"),
+    [
+        (GuestTimeoutPolicy.FORCE, None, True),
+        (GuestTimeoutPolicy.FORCE, False, False),
+        (GuestTimeoutPolicy.STOP, None, False),
+        (GuestTimeoutPolicy.UNDO, True, False),
+    ],
+)
+async def test_undo_forces_a_guest_only_where_people_let_it_and_it_is_powered_on_next(
+    policy: GuestTimeoutPolicy, power_on: bool | None, forced: bool
+) -> None:
+    engine, run, runtime = make(StartRequest(replica="web01", on_guest_timeout=policy))
+    await engine.step(PREFLIGHT)
+    run.merge_undo(Request(power_on_replica=power_on))
+    await engine.undo()
+
+    (settle,) = [argument for name, argument in runtime.issued if name == "settle"]
+    assert settle.may_force == ((run.facts.known.replica,) if forced else ())
+    assert settle.guest_timeout == run.facts.request.guest_timeout
+
+
 async def test_cancellation_is_rejected_where_the_power_on_was_left_to_people() -> None:
     """Somebody may have powered the target on by hand, and nobody would ask before it is undone."""
     engine, run, _ = make(StartRequest(replica="web01", power_on_target=False))
