@@ -31,7 +31,7 @@ class CarryActivities:
         if argument.back:
             return self._back(site, argument, attempt)
         target, carry = argument.target, argument.carry
-        require_off(site.read([target])[0])
+        require_off(site.read([target])[0], "what it wrote is then overwritten")
         site.set_hardware(target, carry.cpus, carry.memory_mb, attempt.beat)
         keys = list(carry.nic_keys_before)
         for card in carry.nics:
@@ -79,7 +79,7 @@ class CarryActivities:
             # finds it off, and could not tell that it ran.
             alarm = stop_second_copy(site, self.catalog, argument, view, attempt)
         elif carry.disks or not argument.reverted_next:
-            require_off(view)
+            require_off(view, "what it wrote then stays")
         files = [disk_file(argument.run.run_id, disk) for disk in carry.disks]
         removed = sum(site.remove_disk(target, file, beat) for file in files)
         if argument.reverted_next:

@@ -17,7 +17,7 @@ from failback.contracts.operations import (
     PowerOn,
     PowerOnResult,
 )
-from failback.contracts.vm import VmIdentity, VmView
+from failback.contracts.vm import VmView
 from failback.contracts.words import GuestTimeoutPolicy, PowerOffWay, PowerState
 from failback.errors import (
     ConsentMissing,
