@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from activities.creation import UNREAD, shell_of
 from activities.edge import Attempt, snapshot_name
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
-from failback.catalog.records import RunRecord, StepRecord
+from failback.catalog.records import ReplicaRecord, RunRecord, StepRecord
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CreateTargetResult, InspectRun
 from failback.contracts.plan import RunPlan
@@ -58,6 +58,8 @@ class ReconcileActivities:
                 left += look()
             except FailbackError as error:
                 unread.append(str(error)[:KEPT_TEXT])
+        recorded = tuple(_step(one) for one in steps)
+        no_commit = _no_commit(newest, record, recorded)
         return Remains(
             replica=key,
             run_id=newest.run_id,
@@ -68,10 +70,11 @@ class ReconcileActivities:
             request=newest.request,
             plan=plan,
             generation=self.catalog.generation_of(newest.run_id),
-            steps=tuple(_step(one) for one in steps),
+            steps=recorded,
             left=tuple(left),
             unread=tuple(unread),
-            may=_may(newest, record.state, record.held_by, left),
+            may=_may(newest, no_commit, left),
+            no_commit=no_commit,
         )
 
     def _plan(self, run: RunRecord, steps: Sequence[StepRecord]) -> RunPlan | None:
@@ -186,16 +189,28 @@ def _looked_at(runs: Sequence[RunRecord]) -> RunRecord | None:
     return next(iter((*unfinished, *started, *runs)), None)
 
 
-def _may(
-    run: RunRecord, state: ReplicaState, held_by: str | None, left: list[Left]
-) -> tuple[Finish, ...]:
+def _may(run: RunRecord, no_commit: str, left: list[Left]) -> tuple[Finish, ...]:
     if run.outcome is Outcome.COMMITTED:
         return (Finish.CLEANUP,) if left else ()
     if run.outcome is not None:
         return ()
-    # Production has all of the replica's content, verified, exactly when the run set this state.
-    whole = state is ReplicaState.FAILBACK and held_by == run.run_id
-    return (Finish.UNDO, Finish.COMMIT) if whole else (Finish.UNDO,)
+    return (Finish.UNDO,) if no_commit else (Finish.UNDO, Finish.COMMIT)
+
+
+def _no_commit(run: RunRecord, replica: ReplicaRecord, steps: Sequence[RecordedStep]) -> str:
+    """Why an open run cannot be committed; empty: it can, or it is not open."""
+    if run.outcome is not None:
+        return ""
+    if any(row.step == StepName.SETTLE or row.step.startswith("undo_") for row in steps):
+        # Production may be off, nameless or half reverted already: forward is no way any more.
+        return "An undo of the run has begun: it can only be brought to its end."
+    if replica.state is not ReplicaState.FAILBACK or replica.held_by != run.run_id:
+        # Production has all of the replica's content, verified, exactly when the run set it.
+        return (
+            "The run had not set the state FAILBACK yet: production lacks content of the VM "
+            "replica, or it is not verified."
+        )
+    return ""
 
 
 def _step(row: StepRecord) -> RecordedStep:

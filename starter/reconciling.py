@@ -73,4 +73,8 @@ def told(remains: Remains) -> list[str]:
     elif remains.may:
         ways = " or ".join(f"`failback reconcile {key} --finish {one}`" for one in remains.may)
         lines.append(f"To finish it: {ways}.")
+        if remains.first:
+            lines.append(f"Commit would first do: {'; '.join(remains.first)}.")
+        if remains.no_commit:
+            lines.append(f"Commit is not possible. {remains.no_commit}")
     return lines

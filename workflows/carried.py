@@ -39,7 +39,8 @@ class Carried(Contract):
 
     facts: Facts
     phase: Phase
-    """READY_TO_SWITCH, AWAITING_DECISION, COMMITTING or UNDOING."""
+    """READY_TO_SWITCH, AWAITING_DECISION, COMMITTING or UNDOING; SWITCHING: what is missing of the
+    switch, and then the commit that was asked for."""
     started_at: datetime
     paused: bool = False
     steps: tuple[StepStatus, ...] = Field(default=(), max_length=64)

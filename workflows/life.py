@@ -30,6 +30,7 @@ from workflows.steps import (
     after_gate,
     before_gate,
     head,
+    rest_of_switch,
 )
 
 BUDGET = "Downtime budget"
@@ -87,6 +88,8 @@ class Life:
                 return await self._from_gate()
             case Phase.AWAITING_DECISION:
                 return await self._from_decision()
+            case Phase.SWITCHING:
+                return await self._end_switch()
             case Phase.COMMITTING:
                 return await self._commit()
             case _:
@@ -121,6 +124,11 @@ class Life:
         await self.engine.step(COMMIT)
         await self.cleanup()
         return Outcome.COMMITTED
+
+    async def _end_switch(self) -> Outcome:
+        """The commit that was asked of a run which was terminated in its switch."""
+        await self.engine.forward(rest_of_switch(self.run.facts, self.run.finished()))
+        return await self._commit()
 
     def _looks_again(self) -> bool:
         """The gate, the budget and the watch look anew after a wait; before, they went on with what

@@ -26,20 +26,30 @@ from workflows.steps import (
     Step,
     after_gate,
     before_gate,
+    rest_of_switch,
 )
 
 
 def carried(remains: Remains, phase: Phase, request: Request, now: datetime) -> Carried:
-    """What the next execution goes on from, in UNDOING or COMMITTING."""
+    """What the next execution goes on from: in UNDOING or COMMITTING, or in SWITCHING where the
+    switch has to be ended before the commit."""
     facts, steps = rebuild(remains)
     given = {"generation": remains.generation + 1, "attested_off": request.attest_off}
     given["commit" if phase is Phase.COMMITTING else "undo"] = request
+    if phase is Phase.COMMITTING and before_commit(remains):
+        phase = Phase.SWITCHING
     return Carried(
         facts=facts.model_copy(update=given),
         phase=phase,
         started_at=remains.started_at or now,
         steps=steps,
     )
+
+
+def before_commit(remains: Remains) -> tuple[Step, ...]:
+    """What is missing of the switch, and is done before a commit."""
+    facts, steps = rebuild(remains)
+    return rest_of_switch(facts, [row.name for row in steps if row.finished_at is not None])
 
 
 def rebuild(remains: Remains) -> tuple[Facts, tuple[StepStatus, ...]]:

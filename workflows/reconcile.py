@@ -14,7 +14,7 @@ from failback.contracts.words import Finish, Phase, StepName
 from workflows.cleanup import CleanupWorkflow, cleanup_id
 from workflows.operations import INSPECT_RUN
 from workflows.options import RETRY
-from workflows.rebuild import carried
+from workflows.rebuild import before_commit, carried
 
 
 @workflow.defn(name="FailbackReconcile")
@@ -35,24 +35,24 @@ class ReconcileWorkflow:
             heartbeat_timeout=timedelta(seconds=60),
             retry_policy=RETRY,
         )
+        if Finish.COMMIT in remains.may:
+            first = tuple(step.title for step in before_commit(remains))
+            remains = remains.model_copy(update={"first": first})
         if request.finish is None:
             return remains
         if request.finish not in remains.may:
             may = ", ".join(remains.may) or "nothing"
-            raise ApplicationError(
+            why = remains.no_commit if request.finish is Finish.COMMIT else ""
+            raise _impossible(
                 f"{request.finish} is not possible for the newest run of {request.replica} "
-                f"({remains.outcome or remains.phase or 'there is none'}); possible: {may}.",
-                type="FinishImpossible",
-                non_retryable=True,
+                f"({remains.outcome or remains.phase or 'there is none'}); possible: {may}. "
+                f"{why}".rstrip()
             )
         try:
             await self._finish(request, remains)
         except WorkflowAlreadyStartedError as error:
-            raise ApplicationError(
-                f"A workflow of {request.replica} is open: talk to it instead.",
-                type="FinishImpossible",
-                non_retryable=True,
-            ) from error
+            text = f"A workflow of {request.replica} is open: talk to it instead."
+            raise _impossible(text) from error
         return remains.model_copy(update={"finishing": request.finish})
 
     async def _finish(self, request: ReconcileRequest, remains: Remains) -> None:
@@ -87,3 +87,7 @@ class ReconcileWorkflow:
             id_reuse_policy=WorkflowIDReusePolicy.TERMINATE_IF_RUNNING,
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
+
+
+def _impossible(why: str) -> ApplicationError:
+    return ApplicationError(why, type="FinishImpossible", non_retryable=True)

@@ -8,7 +8,7 @@ heard of it, so every compensation finds the work by its mark and tolerates that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypedDict
@@ -844,6 +844,14 @@ def after_gate(destination: Destination) -> tuple[Step, ...]:
     """The steps from the gate on, the check before the switch first."""
     steps = LISTS[destination]
     return steps[steps.index(CHECK_DRIFT) :]
+
+
+def rest_of_switch(facts: Facts, finished: Collection[StepName]) -> tuple[Step, ...]:
+    """What a run that has set FAILBACK still has to do before production serves as it was asked to:
+    a commit without it would leave a VM that is off, without its name, or not the source VM."""
+    steps = after_gate(facts.request.destination)
+    rest = steps[steps.index(MARK_FAILBACK) :]
+    return tuple(s for s in rest if s.name not in finished and s.arguments(facts, s))
 
 
 LIMITS = "Write the limits for the movers"

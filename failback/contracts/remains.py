@@ -54,6 +54,10 @@ class Remains(Contract):
     unread: tuple[Text, ...] = Field(default=(), max_length=20)
     """What could not be read, and why: there may be more."""
     may: tuple[Finish, ...] = Field(default=(), max_length=3)
+    no_commit: Text = ""
+    """Why an open run cannot be committed; empty: it can."""
+    first: tuple[Name, ...] = Field(default=(), max_length=8)
+    """Titles of the steps that a commit does first: what is missing of the switch."""
     finishing: Finish | None = None
     """What was begun because it was asked for."""
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.words import Outcome, Phase
+from failback.contracts.words import Outcome, Phase, ReplicaState
 from starter import cli
 from starter.shell import Shell
-from tests.acceptance.scene import MIB, Scene, world
+from tests.acceptance.scene import MIB, SOURCE, Scene, world
 from tests.acceptance.stage import Stage
+from tests.acceptance.test_places import NEW
+from tests.helpers.stack import until
 
 pytestmark = pytest.mark.acceptance
 
@@ -85,6 +87,63 @@ def test_a_run_that_was_terminated_before_the_decision_is_finished(
         scene.committed(ended)
     status, answer, _ = reconcile(scene)
     assert (status, answer["left"], answer["may"]) == (0, [], [])
+
+
+@pytest.mark.parametrize("place", ["original", "new"])
+def test_a_commit_of_a_run_that_was_terminated_in_its_switch_ends_the_switch_first(
+    stage: Stage, place: str
+) -> None:
+    """Before the power-on, or before the new VM has its name and its network."""
+    scene = stage(world(MIB))
+    method = "PowerOnVM_Task" if place == "original" else "Rename_Task"
+    rule = scene.lab.fault("hold-before", method=method, site="production")
+    scene.stack.worker()
+    more = {} if place == "original" else {"new_vm": {"name": NEW[1]}}
+    assert scene.start(destination=place, **more).accepted
+    held(scene, rule)
+    terminate(scene)
+    _, answer, _ = reconcile(scene)
+    assert answer["may"] == ["undo", "commit"]
+    assert answer["first"][-1].startswith("Power on the target VM")
+
+    scene.lab.delete(f"/faults/{rule}")
+    assert reconcile(scene, "--finish", "commit")[0] == 0
+    ended = scene.ended()
+
+    cleanup = scene.temporal.get_workflow_handle(f"failback-cleanup/{ended.run_id}")
+    scene.wait(cleanup.result())
+    if place == "original":
+        scene.committed(ended)
+        return
+    assert ended.outcome is Outcome.COMMITTED
+    assert scene.vm(NEW)["power"] == "poweredOn"
+    replica = scene.detail().replica
+    assert (replica.state, replica.source.name) == (ReplicaState.READY, NEW[1])
+
+
+def test_an_undo_that_was_terminated_cannot_become_a_commit(stage: Stage) -> None:
+    scene = stage(world(MIB))
+    scene.stack.worker()
+    assert scene.start().accepted
+    scene.until(Phase.AWAITING_DECISION)
+    rule = scene.lab.fault("hold-after", method="PowerOffVM_Task", site="production")
+    assert scene.ask_undo().accepted
+    held(scene, rule)
+    terminate(scene)
+    scene.lab.delete(f"/faults/{rule}")
+
+    status, answer, _ = reconcile(scene)
+    assert (status, answer["may"], answer["replica_state"]) == (0, ["undo"], "FAILBACK")
+    refused, _, sentence = reconcile(scene, "--finish", "commit")
+    assert refused == 2 and "An undo of the run has begun" in sentence
+    assert scene.vm(SOURCE)["power"] == "poweredOff"
+
+    assert reconcile(scene, "--finish", "undo")[0] == 0
+    scene.undone(scene.ended())
+
+
+def held(scene: Scene, rule: int) -> None:
+    until("the call is held", lambda: scene.lab.get(f"/faults/{rule}")["holding"] > 0)
 
 
 def test_a_new_vm_that_was_left_behind_is_deleted(stage: Stage) -> None:

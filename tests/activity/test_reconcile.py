@@ -56,6 +56,28 @@ def test_a_start_that_was_refused_does_not_hide_what_a_commit_left(world: World)
     assert (remains.run_id, remains.outcome) == (RUN.run_id, Outcome.COMMITTED)
 
 
+def test_a_commit_is_offered_exactly_while_only_the_end_of_the_switch_is_missing(
+    world: World,
+) -> None:
+    """What is missing of it is done first; an undo that has begun is not to be overtaken."""
+    early = inspect(world)
+    world.catalog.set_state(
+        "run-1", "web01", ReplicaState.FAILBACK, allowed_from=(ReplicaState.FAILOVER,)
+    )
+    whole = inspect(world)
+    world.catalog.step_intent("run-1", "settle", "", mark="", at=datetime.now(UTC))
+    undoing = inspect(world)
+
+    assert (early.may, whole.may, undoing.may) == (
+        (Finish.UNDO,),
+        (Finish.UNDO, Finish.COMMIT),
+        (Finish.UNDO,),
+    )
+    assert "not set the state FAILBACK" in early.no_commit
+    assert whole.no_commit == ""
+    assert "undo of the run has begun" in undoing.no_commit
+
+
 def test_a_site_that_says_very_much_is_quoted_in_part(world: World) -> None:
     world.catalog.set_run_plan("run-1", plan_of(world).model_dump_json())
     world.dr.fail("read", SiteUnreachable("x" * 5000, "Look."))
