@@ -19,14 +19,16 @@ reference names nothing or another VM by now, and it may be registered under a n
 
 
 def told(view: VmView) -> VmView:
-    """The view, if its power state is more than a memory: of a VM that is disconnected,
+    """The view, if its power state is known and more than a memory: of a VM that is disconnected,
     inaccessible, orphaned or invalid the inventory shows what its host said last. Errors:
     VmDisconnected."""
-    if view.connection_state == "connected":
+    connected = view.connection_state == "connected"
+    if connected and view.power is not PowerState.UNKNOWN:
         return view
+    what = "of an unknown power state" if connected else view.connection_state
     vm = view.identity
     raise VmDisconnected(
-        f"{vm} is {view.connection_state}, so nobody can say whether it runs.",
+        f"{vm} is {what}, so nobody can say whether it runs.",
         "Bring its host or its datastore back.",
     )
 
@@ -37,8 +39,9 @@ def power_of(sites: Sites, vm: VmIdentity) -> PowerState:
 
 
 def attested(vm: VmIdentity, names: tuple[str, ...]) -> bool:
-    """Whether a person declared this VM to be off, by name or moref."""
-    return vm.name in names or vm.moref in names
+    """Whether a person declared this VM to be off. Workflows send references; names and morefs by
+    themselves come from runs that began under earlier code."""
+    return not {vm.ref, vm.name, vm.moref}.isdisjoint(names)
 
 
 def require_attested(
@@ -57,5 +60,5 @@ def require_attested(
     else:
         # One that was registered anew has another reference, and may run under it.
         see = f"See that no VM with the disks of {vm.name} runs, then"
-    remedy = f"{see} send attest_off with {vm.name!r}.".lstrip()
+    remedy = f"{see} send attest_off with {vm.ref!r}.".lstrip()
     raise type(error)(f"{why}{error.what}", remedy, **error.evidence) from error.__cause__

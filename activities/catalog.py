@@ -6,9 +6,15 @@ import logging
 from dataclasses import dataclass
 from datetime import timedelta
 
-from activities.attest import NOBODY_KNOWS, power_of, require_attested, told
+from activities.attest import NOBODY_KNOWS, attested, power_of, require_attested, told
 from activities.edge import Attempt, now, snapshot_name
-from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
+from activities.power import RUNNING
+from activities.snapshots import (
+    PROTECTIVE_PURPOSE,
+    STATE_ATTRIBUTE,
+    second_copy_found,
+    tell_second_copy,
+)
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import CloseRun, Done, ReplaceSource, SetReplicaState
 from failback.contracts.start import StartRequest
@@ -71,8 +77,9 @@ class CatalogActivities:
         if argument.outcome is Outcome.UNDONE and not argument.began:
             return self._forget(argument)
         if argument.outcome is Outcome.UNDONE:
+            alarm = self._wrongly_declared(argument, attempt)
             self.catalog.close_undo(run.run_id, run.replica, now(), argument.request)
-            return Done(evidence="claims released, replica in state FAILOVER")
+            return Done(evidence="claims released, replica in state FAILOVER", alarm=alarm)
         took_place = None
         if not self.catalog.is_committed(run.run_id):
             self._demand_order(argument, attempt)
@@ -118,13 +125,30 @@ class CatalogActivities:
                 continue
             if vm in off and power is not PowerState.OFF:
                 raise SplitBrain(
-                    f"Commit is refused while {vm} is {power}.", "Power it off and send retry."
+                    f"Commit is refused while {vm} is {power}.",
+                    "Power it off and send retry.",
+                    runs=vm.ref,
                 )
-            if power is PowerState.UNKNOWN:
-                raise SplitBrain(
-                    f"Commit is refused while the power state of {vm} cannot be read.",
-                    "Look why its host does not tell it, then send retry.",
+
+    def _wrongly_declared(self, argument: CloseRun, attempt: Attempt) -> str:
+        """The alarm about an old source VM that runs although a person declared it to be off, on
+        the strength of which the replica serves again; empty when none is seen to."""
+        for vm in argument.must_be_off:
+            if not attested(vm, argument.attest_off):
+                continue
+            attempt.beat()
+            try:
+                power = power_of(self.sites, vm)
+            except NOBODY_KNOWS:
+                # As unknown as it was when somebody answered for it.
+                continue
+            if power in RUNNING and not second_copy_found(self.catalog, argument):
+                text = (
+                    f"SPLIT_BRAIN: {vm} is {power} although a person declared it to be off: it may "
+                    "run beside the VM replica. Power one of them off."
                 )
+                tell_second_copy(self.catalog, argument, text)
+        return second_copy_found(self.catalog, argument)
 
     def _forget(self, argument: CloseRun) -> Done:
         """Close a run whose preflight had not ended, also one that it had not recorded yet."""

@@ -27,6 +27,10 @@ from failback.errors import (
 )
 from failback.hypervisor.ports import Site, Sites
 
+RUNNING = (PowerState.ON, PowerState.SUSPENDED)
+HOST_AWAY = ("HostCommunication", "HostNotConnected", "HostNotReachable")
+"""Faults of a vCenter that answers for a host which does not: what it says of a VM there is old."""
+
 
 @dataclass(frozen=True)
 class PowerActivities:
@@ -43,18 +47,32 @@ class PowerActivities:
         Idempotent because off is a state: an attempt that finds it reached reports it, and the wait
         for the guest counts from the first attempt's record, not from this one.
         """
-        site = self.sites.site(argument.vm.site)
+        site, vm, was = self.sites.site(argument.vm.site), argument.vm, PowerState.UNKNOWN
         try:
-            view = told(site.read([argument.vm])[0])
+            view = told(site.read([vm])[0])
+            was = view.power
+            return self._bring_off(argument, attempt, site, view)
         except NOBODY_KNOWS as error:
-            require_attested(error, argument.vm, argument.attest_off)
+            require_attested(error, vm, argument.attest_off)
+            if was in RUNNING and error.evidence.get("fault") not in HOST_AWAY:
+                raise SplitBrain(
+                    f"{vm} was {was} although a person declared it to be off, and is out of reach "
+                    f"now: {error.what}",
+                    "Bring its site back and send retry, or see that it is off and send retry "
+                    f"with attest_off {vm.ref!r}.",
+                    runs=vm.ref,
+                ) from error
             # Service comes back first; what the site says when it answers is checked later.
             return PowerOffResult(
                 was=PowerState.UNKNOWN,
                 way=PowerOffWay.ATTESTED,
                 at=now(),
-                evidence=f"{argument.vm} cannot be asked; a person declared it to be off",
+                evidence=f"{vm} cannot be asked or reached; a person declared it to be off",
             )
+
+    def _bring_off(
+        self, argument: PowerOff, attempt: Attempt, site: Site, view: VmView
+    ) -> PowerOffResult:
         was = view.power
         if was is PowerState.OFF:
             return _off(site, argument, was, PowerOffWay.ALREADY_OFF, "was off already")
@@ -136,6 +154,7 @@ class PowerActivities:
                     f"{argument.vm} is not powered on because {other} is {power}: two copies of "
                     "one machine would run.",
                     f"Power {other.name} off and send retry, or send undo.",
+                    runs=other.ref,
                 )
 
     def _used(self, argument: PowerOn) -> str:

@@ -263,9 +263,14 @@ def stop_second_copy(
         "run beside the VM replica. It is powered off; what it wrote is lost where its old content "
         "comes back. Look for what it told the world."
     )
-    catalog.raise_alarm(argument.run.run_id, _code(argument), text)
+    tell_second_copy(catalog, argument, text)
     site.power_off(view.identity, attempt.beat)
     return text
+
+
+def tell_second_copy(catalog: Catalog, argument: StepCall, text: str) -> None:
+    """Raise the alarm; `second_copy_found` has it from then on."""
+    catalog.raise_alarm(argument.run.run_id, _code(argument), text)
 
 
 def second_copy_found(catalog: Catalog, argument: StepCall) -> str:

@@ -188,7 +188,8 @@ class ConsentMissing(VmError):
 
 
 class SplitBrain(VmError):
-    """Another copy of the same machine runs, or its power state cannot be read."""
+    """Another copy of the same machine runs, or its power state cannot be read. Evidence `runs` is
+    the reference of a VM that was seen not to be off, whatever a person declared."""
 
 
 class ReplicaUsed(VmError):

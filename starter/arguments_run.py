@@ -216,7 +216,8 @@ def _add_attest(command: argparse.ArgumentParser) -> None:
         action="append",
         default=argparse.SUPPRESS,
         metavar="VM",
-        help="declare that this VM is off while its site cannot be asked; repeatable",
+        help="declare that this VM is off while its site or host cannot be asked: its name, its "
+        "moref, or either after SITE: where it needs that; with --reason; repeatable",
     )
 
 

@@ -17,8 +17,9 @@ from failback.contracts import operations as ops
 from failback.contracts.policies import Hook, WorkloadProbe
 from failback.contracts.requests import Answer, Request
 from failback.contracts.status import GateStatus, HookStatus, OperatorCall, StepStatus
-from failback.contracts.words import HookPolicy, HookWhen, Phase, StepName
+from failback.contracts.words import HookPolicy, HookWhen, Phase, PowerState, StepName
 from workflows import operations as op
+from workflows.attesting import disprove
 from workflows.carried import Carried, Pending
 from workflows.facts import Facts
 from workflows.state import may_ask_operator
@@ -40,15 +41,19 @@ class OperationError(Exception):
         code: stable type name of the error (failback/errors.py).
         message: one sentence for people, with the remedy.
         unreachable: waiting may cure it, so the engine probes and goes on by itself.
+        runs: reference of a VM that was seen not to be off.
     """
 
-    def __init__(self, code: str, message: str, tried: str = "", unreachable: bool = False) -> None:
+    def __init__(
+        self, code: str, message: str, tried: str = "", unreachable: bool = False, runs: str = ""
+    ) -> None:
         super().__init__(f"{code}: {message}")
         # A fault may quote as much as it likes; what does not fit the status could not be shown.
         self.code = code[:MOST_NAME]
         self.message = message[:MOST_TEXT]
         self.tried = tried[:MOST_TEXT]
         self.unreachable = unreachable
+        self.runs = runs
 
 
 class OperationStopped(Exception):
@@ -240,6 +245,7 @@ class Engine:
                 await self.pause_point()
                 continue
             except OperationError as error:
+                self._believe_no_longer((error.runs,) if error.runs else ())
                 if step.undo_on(self.run.facts, error.code) and self._may_undo():
                     self._undo_by(f"policy for {error.code}", error.message)
                     raise UndoAsked from error
@@ -247,6 +253,7 @@ class Engine:
                 await self._rebase(step.phase)
                 continue
             self.run.facts = step.learn(self.run.facts, results)
+            self._believe_no_longer(ran(arguments, results))
             for alarm in filter(None, (getattr(result, "alarm", "") for result in results)):
                 self.run.alarm(alarm)
             self._record(step, finished=True, evidence=evidence_of(results))
@@ -254,6 +261,11 @@ class Engine:
             if self._leaving():
                 raise UndoAsked
             return
+
+    def _believe_no_longer(self, vms: Sequence[str]) -> None:
+        """What somebody declared of VMs that were seen to run."""
+        for vm in vms:
+            self.run.facts = disprove(self.run.facts, vm)
 
     async def _rebase(self, phase: Phase) -> None:
         """Let the target follow a replica that has grown, if the answer was that."""
@@ -474,6 +486,15 @@ class Engine:
             update = {"skipped": True, "finished_at": now}
         steps[index] = row.model_copy(update=update)
         self.runtime.publish()
+
+
+def ran(arguments: tuple[Any, ...], results: tuple[Any, ...]) -> tuple[str, ...]:
+    """References of the VMs that were not off when they were powered off."""
+    off = (PowerState.OFF, PowerState.UNKNOWN)
+    pairs = zip(arguments, results, strict=True)
+    return tuple(
+        a.vm.ref for a, r in pairs if isinstance(r, ops.PowerOffResult) and r.was not in off
+    )
 
 
 def title_of(step: Step, argument: Any) -> str:

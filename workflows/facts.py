@@ -76,7 +76,7 @@ class Facts(Contract):
     """The undo requests so far, merged: later answers win."""
     commit: Request = Request()
     attested_off: tuple[Name, ...] = Field(default=(), max_length=16)
-    """VMs that people declared to be off, as they named them."""
+    """VMs that a person answers for, by reference (workflows/attesting.py)."""
 
     @property
     def known(self) -> RunPlan:
@@ -91,19 +91,6 @@ class Facts(Contract):
         plan = self.known
         there = plan.old_source is not None and plan.old_source_there
         return (plan.old_source,) if there and plan.old_source is not None else ()
-
-    @property
-    def declared_off(self) -> tuple[str, ...]:
-        """VMs that people declared to be off, by the names that the plan knows them by: there the
-        VM that this run makes keeps its temporary name, and people see its final one. Where the
-        replica or the old source VM bears that one too, it was not the new VM that was meant."""
-        plan, names = self.plan, self.attested_off
-        if plan is None or not plan.final_name:
-            return names
-        others = (plan.replica, plan.old_source)
-        if any(vm is not None and vm.name == plan.final_name for vm in others):
-            return names
-        return tuple(plan.target.name if name == plan.final_name else name for name in names)
 
     @property
     def targets(self) -> tuple[VmIdentity, ...]:

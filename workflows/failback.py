@@ -148,7 +148,8 @@ class FailbackWorkflow:
         return self.begun
 
     def _admit(self, kind: RequestKind, raw: tuple[Any, ...]) -> Answer:
-        answer = requests.admit(self.run_state, kind, raw, workflow.now())
+        now, patched = workflow.now(), self.runtime.patched
+        answer = requests.admit(self.run_state, kind, raw, now, patched)
         workflow.logger.info("request answered", extra={"kind": kind, "accepted": answer.accepted})
         self._show()
         return answer

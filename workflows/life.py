@@ -176,6 +176,9 @@ class Life:
         self.engine.enter(Phase.AWAITING_DECISION)
         if run.decision_since is None:
             run.decision_since = runtime.now()
+        if not self._decided():
+            # What was said to power production on may be wrong by the time somebody decides.
+            run.facts = run.facts.model_copy(update={"attested_off": ()})
         # The watch sees the decision too and ends itself, its activity included.
         await beside(self._timer(), self._watch)
         if run.undo_asked:

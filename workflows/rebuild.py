@@ -16,6 +16,7 @@ from failback.contracts.requests import Request
 from failback.contracts.start import StartRequest
 from failback.contracts.status import StepStatus
 from failback.contracts.words import Phase, StepName
+from workflows.attesting import declare
 from workflows.carried import Carried
 from workflows.facts import Facts
 from workflows.steps import (
@@ -34,12 +35,12 @@ def carried(remains: Remains, phase: Phase, request: Request, now: datetime) -> 
     """What the next execution goes on from: in UNDOING or COMMITTING, or in SWITCHING where the
     switch has to be ended before the commit."""
     facts, steps = rebuild(remains)
-    given = {"generation": remains.generation + 1, "attested_off": request.attest_off}
+    given: dict[str, Any] = {"generation": remains.generation + 1}
     given["commit" if phase is Phase.COMMITTING else "undo"] = request
     if phase is Phase.COMMITTING and before_commit(remains):
         phase = Phase.SWITCHING
     return Carried(
-        facts=facts.model_copy(update=given),
+        facts=declare(facts.model_copy(update=given), request.attest_off),
         phase=phase,
         started_at=remains.started_at or now,
         steps=steps,

@@ -11,10 +11,11 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from failback.contracts.operations import CleanTarget, InspectRun, RunRef
 from failback.contracts.remains import ReconcileRequest, Remains
 from failback.contracts.words import Finish, Phase, StepName
+from workflows.attesting import problem, unsigned
 from workflows.cleanup import CleanupWorkflow, cleanup_id
 from workflows.operations import INSPECT_RUN
 from workflows.options import RETRY
-from workflows.rebuild import before_commit, carried
+from workflows.rebuild import before_commit, carried, rebuild
 
 
 @workflow.defn(name="FailbackReconcile")
@@ -48,6 +49,10 @@ class ReconcileWorkflow:
                 f"({remains.outcome or remains.phase or 'there is none'}); possible: {may}. "
                 f"{why}".rstrip()
             )
+        said, facts = request.request, rebuild(remains)[0]
+        unclear = unsigned(said) or problem(facts, said)
+        if unclear is not None and workflow.patched("attests-by-reference"):
+            raise _impossible(unclear)
         try:
             await self._finish(request, remains)
         except WorkflowAlreadyStartedError as error:

@@ -6,6 +6,7 @@ that does not fit without a word; so handlers take the raw value and every answe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -15,9 +16,9 @@ from failback.contracts.base import Contract, complaint
 from failback.contracts.policies import SwitchPolicy
 from failback.contracts.requests import Answer, Request
 from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
-from workflows import approvals
+from workflows import approvals, attesting
 from workflows.approvals import drop_expired, needs_approval, record
-from workflows.engine import Run
+from workflows.engine import MOST_TEXT, Run
 from workflows.state import ANY_TIME, refusal
 
 C = TypeVar("C", bound=Contract)
@@ -27,7 +28,17 @@ ATTESTING = frozenset({RequestKind.UNDO, RequestKind.RETRY})
 """Requests by which a person may declare VMs to be off."""
 
 
-def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> Answer:
+Patched = Callable[[str], bool]
+"""As Runtime.patched: what was accepted under earlier code stays accepted in a replay."""
+
+
+def admit(
+    run: Run,
+    kind: RequestKind,
+    raw: tuple[Any, ...],
+    now: datetime,
+    patched: Patched = lambda name: True,
+) -> Answer:
     """Decide about one request, apply it when it is allowed, and record the answer."""
     body = raw[0] if raw and raw[0] is not None else {}
     if (problem := misunderstood(body)) is not None:
@@ -41,11 +52,15 @@ def admit(run: Run, kind: RequestKind, raw: tuple[Any, ...], now: datetime) -> A
         for earlier in run.answers:
             if earlier.request_id == request.request_id and earlier.kind is kind:
                 return earlier
-    reason = _refusal(run, kind, request, now)
+
+    def refused(kind: RequestKind, request: Request) -> str | None:
+        return _refusal(run, kind, request, now, patched)
+
+    reason = refused(kind, request)
     if reason is None and needs_approval(run, kind, request):
         return approvals.ask(run, kind, request, now)
     if reason is None and kind is RequestKind.APPROVE:
-        return approvals.approve(run, request, now, lambda k, r: _refusal(run, k, r, now), _apply)
+        return approvals.approve(run, request, now, refused, _apply)
     if reason is None:
         _apply(run, kind, request)
     return record(
@@ -76,7 +91,9 @@ def misunderstood(raw: Any) -> str | None:
     return None
 
 
-def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> str | None:
+def _refusal(
+    run: Run, kind: RequestKind, request: Request, now: datetime, patched: Patched
+) -> str | None:
     """Why it is not allowed now, by the phase and by what it says; None when it is."""
     from_phase = run.operator.from_phase if run.operator else None
     reason = refusal(kind, run.phase, from_phase, run.paused)
@@ -86,8 +103,13 @@ def _refusal(run: Run, kind: RequestKind, request: Request, now: datetime) -> st
         return f"{kind} is not possible: an undo was accepted already."
     if run.commit_asked and kind is RequestKind.UNDO:
         return "undo is not possible: a commit was accepted already."
-    if kind in ATTESTING and request.attest_off and not (request.by and request.reason):
-        return "attest_off needs `by` and `reason`: somebody answers for what no site can say."
+    if kind in ATTESTING:
+        reason = attesting.unsigned(request)
+        unclear = attesting.problem(run.facts, request) if reason is None else None
+        if unclear is not None and patched("attests-by-reference"):
+            reason = unclear[:MOST_TEXT]
+        if reason is not None:
+            return reason
     if kind is RequestKind.RETRY and request.rebase_target and not _grown(run):
         return "rebase_target is possible only where a disk of the VM replica has grown."
     try:
@@ -144,10 +166,8 @@ def _remark(run: Run, kind: RequestKind) -> str:
 
 
 def _apply(run: Run, kind: RequestKind, request: Request) -> None:
-    attested = run.facts.attested_off
     if request.attest_off and kind in ATTESTING:
-        merged = tuple(dict.fromkeys((*attested, *request.attest_off)))[-16:]
-        run.facts = run.facts.model_copy(update={"attested_off": merged})
+        run.facts = attesting.declare(run.facts, request.attest_off)
     match kind:
         case RequestKind.COMMIT:
             run.commit_asked = True

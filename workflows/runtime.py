@@ -101,13 +101,16 @@ def _failure(error: ActivityError) -> OperationError:
     cause = error.cause
     if isinstance(cause, ApplicationError):
         details: dict[str, Any] = {}
+        evidence: Any = None
         if cause.details and isinstance(cause.details[0], dict):
             details = cause.details[0]
+            evidence = details.get("evidence")
         return OperationError(
             cause.type or "Unknown",
             cause.message,
             tried=str(details.get("tried", "")),
             unreachable=bool(details.get("unreachable", False)),
+            runs=str(evidence.get("runs", "")) if isinstance(evidence, dict) else "",
         )
     if isinstance(cause, TemporalTimeout):
         kind = cause.type.name if isinstance(cause.type, TimeoutType) else "unknown"

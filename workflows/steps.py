@@ -180,7 +180,7 @@ SETTLE = Step(
                 **head(f, s),
                 vms=(*f.targets, f.known.replica),
                 written_disks=f.target_openings(),
-                attest_off=f.declared_off,
+                attest_off=f.attested_off,
                 guest_timeout=f.request.guest_timeout,
                 may_force=(f.known.replica,) if f.may_restart_replica else (),
             ),
@@ -197,7 +197,12 @@ UNDO_CLOSE = Step(
     op.CLOSE_RUN,
     lambda f, s: (
         ops.CloseRun(
-            **head(f, s), outcome=Outcome.UNDONE, began=f.plan is not None, request=f.undo
+            **head(f, s),
+            outcome=Outcome.UNDONE,
+            began=f.plan is not None,
+            request=f.undo,
+            must_be_off=f.others if f.plan is not None else (),
+            attest_off=f.attested_off,
         ),
     ),
 )
@@ -253,7 +258,7 @@ UNDO_POWER_OFF_REPLICA = Step(
                 **head(f, s),
                 vm=f.known.replica,
                 must_be_off=(*f.targets, *f.others),
-                attest_off=f.declared_off,
+                attest_off=f.attested_off,
             ),
         )
         if f.power_on_replica
@@ -314,7 +319,7 @@ UNDO_POWER_ON_TARGET = Step(
             # Its content is reverted next, so a shutdown would only prolong the downtime.
             hard=f.request.protect_target or f.request.destination is Destination.NEW,
             accept_suspended=True,
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
         ),
     ),
 )
@@ -629,7 +634,7 @@ POWER_ON_TARGET = Step(
                 **head(f, s),
                 vm=f.known.target,
                 must_be_off=(f.known.replica, *f.others),
-                attest_off=f.declared_off,
+                attest_off=f.attested_off,
                 written_disks=f.target_openings(),
                 unused=f.replica_unused,
             ),
@@ -655,7 +660,7 @@ POWER_OFF_SOURCE = Step(
             guest_timeout=f.request.guest_timeout,
             on_guest_timeout=f.request.on_guest_timeout,
             accept_suspended=f.request.accept_suspended,
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
             # Preflight may not have been able to ask, and somebody may have started it since.
             only_look=f.request.old_source is OldSource.REFUSE,
         )
@@ -711,7 +716,7 @@ UNDO_CREATE_TARGET = Step(
             request=f.request,
             plan=f.known,
             files=tuple(disk.file for disk in f.protected.disks) if f.protected else (),
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
             accept_not_restored=f.undo.accept_target_not_restored,
         ),
     ),
@@ -753,7 +758,7 @@ UNDO_REGISTER_TARGET = Step(
             request=f.request,
             final_name=f.known.final_name,
             back=True,
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
         )
         for vm in f.targets
     ),
@@ -870,7 +875,7 @@ AWAIT_DECISION = Step(
             probes_count_from=(
                 f.target_on_at + f.finalizing.boot_grace if f.target_on_at else None
             ),
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
         ),
     ),
 )
@@ -892,7 +897,7 @@ COMMIT = Step(
             final_name=f.known.final_name,
             must_be_off=f.others,
             power_known=f.targets,
-            attest_off=f.declared_off,
+            attest_off=f.attested_off,
         ),
     ),
 )

@@ -473,7 +473,8 @@ class CloseRun(StepCall):
     final_name: Name = ""
     """new: the name that `target` bears since it was registered."""
     must_be_off: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
-    """commit: refused while one of these runs, or cannot be read."""
+    """commit: refused while one of these runs, or cannot be read; undo: what a person declared of
+    these is looked at once more."""
     power_known: tuple[VmIdentity, ...] = Field(default=(), max_length=4)
     """commit: refused while the power state of one of these cannot be read."""
     attest_off: tuple[Name, ...] = Field(default=(), max_length=16)

@@ -26,7 +26,9 @@ class Request(Contract):
     replica_content: ReplicaContent | None = None
     """undo: the choice when the replica ran after its protective snapshot."""
     attest_off: tuple[Name, ...] = Field(default=(), max_length=8)
-    """undo, retry: VMs that the sender declares to be off while their site cannot be asked."""
+    """undo, retry: VMs that the sender declares to be off while their site or host cannot be asked,
+    each by what fits no other VM of the run: name, moref, `site:name` or `site:moref`. It counts
+    until a site says otherwise, and at the latest until the decision: a commit wants its own."""
     accept_target_not_restored: bool = False
     """undo: go on although the target cannot get its old content back."""
     rebase_target: bool = False

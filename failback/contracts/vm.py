@@ -25,8 +25,13 @@ class VmIdentity(Contract):
     bios_uuid: Name
     path: Text
 
+    @property
+    def ref(self) -> str:
+        """One word for this VM and no other, `site:moref`, as people are told it."""
+        return f"{self.site}:{self.moref}"
+
     def __str__(self) -> str:
-        return f"{self.name} ({self.site}:{self.moref})"
+        return f"{self.name} ({self.ref})"
 
 
 class DiskAddress(Contract):

@@ -8,7 +8,7 @@ from contextlib import closing
 import pytest
 
 from failback.contracts.requests import Request
-from failback.contracts.words import Outcome, Phase, ReplicaContent, StepName
+from failback.contracts.words import Outcome, Phase, ReplicaContent, ReplicaState, StepName
 from tests.acceptance.scene import MIB, REPLICA, SOURCE, Scene, world
 from tests.acceptance.stage import Stage
 from tests.helpers.stack import until
@@ -65,6 +65,44 @@ def test_service_is_back_on_dr_although_production_is_away_and_a_wrong_attestati
     with scene.catalog() as catalog:
         assert [one.message for one in catalog.alarms(status.run_id)] == [alarm]
     scene.undone(status)
+
+
+def test_a_commit_does_not_rest_on_what_a_site_has_disproved_since(stage: Stage) -> None:
+    """DR was declared to be off, came back running, and is away again when somebody commits."""
+    scene = stage(world(MIB), transfer=SHORT)
+    rule = scene.lab.fault("hold-before", method="SetField", site="production", skip=1)
+    scene.stack.worker()
+    assert scene.start().accepted
+    until("it marks", lambda: scene.lab.get(f"/faults/{rule}")["holding"] > 0)
+    scene.lab.post("/sites/dr/down")
+    scene.lab.post(f"/faults/{rule}/release")
+    assert "SiteUnreachable" in stopped_at(scene, StepName.POWER_ON_TARGET)
+    dark = Request(by="ann", reason="DR is dark", attest_off=(REPLICA[1],))
+    assert scene.wait(scene.client.retry(scene.key, dark)).accepted
+    scene.until(Phase.AWAITING_DECISION)
+    scene.lab.post("/sites/dr/up")
+    scene.lab.post("/sites/dr/vms/web01-replica/power", on=True)
+    until("the alarm", lambda: "SPLIT_BRAIN" in alarms(scene), 60)
+
+    scene.lab.post("/sites/dr/down")
+    assert scene.wait(scene.client.commit(scene.key, Request(by="bob"))).accepted
+
+    assert "SiteUnreachable" in stopped_at(scene, StepName.COMMIT)
+    assert scene.detail().replica.state is ReplicaState.FAILBACK
+    # Somebody goes there and pulls the plug: only a new word counts.
+    scene.lab.post("/sites/dr/vms/web01-replica/power", on=False)
+    unknown = dark.model_copy(update={"attest_off": ("web02",)})
+    refused = scene.wait(scene.client.retry(scene.key, unknown))
+    assert not refused.accepted and "'web02' is no VM of this run" in refused.message
+    assert scene.wait(scene.client.retry(scene.key, dark)).accepted
+    assert scene.ended().outcome is Outcome.COMMITTED
+
+
+def alarms(scene: Scene) -> str:
+    """Codes of what was told so far."""
+    with scene.catalog() as catalog:
+        run = catalog.list_runs(scene.key)[0].run_id
+        return " ".join(one.code for one in catalog.alarms(run))
 
 
 def test_undo_waits_for_dr_where_the_replica_is_to_run_again(stage: Stage) -> None:

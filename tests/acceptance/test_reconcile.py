@@ -54,6 +54,12 @@ def test_a_run_that_was_terminated_while_it_copied_is_undone(stage: Stage) -> No
     assert "it is claimed" in told and "failback.state" in told
     assert scene.claims() != ()
 
+    finish = ("--finish", "undo", "--attest-off")
+    unsigned = reconcile(scene, *finish, "web01")
+    unknown = reconcile(scene, *finish, "web02", "--reason", "It burnt.")
+    assert unsigned[0] == 2 and "attest_off needs `by` and `reason`" in unsigned[2]
+    assert unknown[0] == 2 and "'web02' is no VM of this run; name one of: dr:vm-" in unknown[2]
+
     status, answer, _ = reconcile(scene, "--finish", "undo")
     assert status == 0 and answer["finishing"] == "undo"
     scene.undone(scene.ended())

@@ -58,8 +58,8 @@ def test_committing_twice_is_one_commit(world: World) -> None:
 @pytest.mark.parametrize(
     ("source", "target", "why"),
     [
-        (PowerState.ON, PowerState.ON, "while old .* is on"),
-        (PowerState.OFF, PowerState.UNKNOWN, "while the power state of web01 .* cannot be read"),
+        (PowerState.ON, PowerState.ON, "Commit is refused while old .* is on"),
+        (PowerState.OFF, PowerState.UNKNOWN, "web01 .* is of an unknown power state"),
         (PowerState.OFF, PowerState.ON, ""),
     ],
 )
@@ -76,7 +76,7 @@ def test_a_commit_wants_to_know_what_runs(
         world.run("close_run", argument)
         assert world.catalog.get_replica("web01").state is ReplicaState.READY
         return
-    with pytest.raises(ApplicationError, match=f"Commit is refused {why}") as caught:
+    with pytest.raises(ApplicationError, match=why) as caught:
         world.run("close_run", argument)
     assert caught.value.type == "SplitBrain"
     assert world.catalog.get_replica("web01").state is ReplicaState.FAILBACK
@@ -133,6 +133,47 @@ def test_a_commit_that_is_durable_asks_no_site_again(world: World, place: str) -
 
     source = world.catalog.get_replica("web01").source
     assert source.name == ("home" if place == "another's" else "web01")
+
+
+@pytest.mark.parametrize("field", ["must_be_off", "power_known"])
+def test_a_vm_whose_host_is_gone_at_the_commit_is_answered_for_by_a_person(
+    world: World, field: str
+) -> None:
+    world.run("set_replica_state", mark(world, ReplicaState.FAILBACK))
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    other = world.production.add_vm("old", [bytearray(512)], PowerState.OFF)
+    vm = world.production.vm(other)
+    vm.changes = {"power": PowerState.UNKNOWN}
+    argument = close(world, Outcome.COMMITTED, **{field: (other,)})
+    attested = argument.model_copy(update={"attest_off": (other.ref,)})
+
+    with pytest.raises(ApplicationError, match=f"attest_off with '{other.ref}'"):
+        world.run("close_run", argument)
+    if field == "must_be_off":
+        vm.changes = {"power": PowerState.ON}
+        with pytest.raises(ApplicationError, match=r"while old .* is on") as caught:
+            world.run("close_run", attested)
+        assert caught.value.details[0]["evidence"]["runs"] == other.ref
+        vm.changes = {"power": PowerState.UNKNOWN}
+    world.run("close_run", attested)
+    assert world.catalog.get_replica("web01").state is ReplicaState.READY
+
+
+@pytest.mark.parametrize("power", [PowerState.ON, PowerState.OFF, None])
+def test_an_undo_tells_at_its_end_of_an_old_source_that_runs_although_it_was_declared_off(
+    world: World, power: PowerState | None
+) -> None:
+    """`None`: its site is still away, and nobody knows better."""
+    other = world.production.add_vm("old", [bytearray(512)], power or PowerState.ON)
+    world.production.down = power is None
+    argument = close(world, Outcome.UNDONE, must_be_off=(other,), attest_off=(other.ref,))
+
+    first = world.run("close_run", argument)
+    again = world.run("close_run", argument)
+
+    told = [one.message for one in world.catalog.alarms("run-1")]
+    assert first.alarm == again.alarm == ("".join(told) if power is PowerState.ON else "")
+    assert len(told) == (power is PowerState.ON)
 
 
 def test_an_old_source_whose_site_is_gone_is_answered_for_by_a_person(world: World) -> None:

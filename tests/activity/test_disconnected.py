@@ -88,7 +88,7 @@ def power_known(world: World, vm: VmIdentity, *names: str) -> CloseRun:
 def test_it_counts_as_off_only_when_somebody_answers_for_it(
     world: World, lost: VmIdentity, name: str, argument: Callable[..., Any]
 ) -> None:
-    with pytest.raises(ApplicationError, match="attest_off with 'old'") as caught:
+    with pytest.raises(ApplicationError, match=f"attest_off with '{lost.ref}'") as caught:
         world.run(name, argument(world, lost))
     assert caught.value.type == "VmDisconnected"
     # A host comes back by itself, and the run goes on then.

@@ -210,6 +210,7 @@ def test_an_attestation_does_not_outweigh_what_can_be_read(world: World) -> None
         world.run("power_on", on(world, attest_off=("web01-replica",)))
 
     assert caught.value.type == "SplitBrain"
+    assert caught.value.details[0]["evidence"]["runs"] == world.replica.ref
 
 
 def test_an_attested_target_lets_undo_go_on_without_its_site(world: World) -> None:
@@ -226,6 +227,73 @@ def test_an_attested_target_lets_undo_go_on_without_its_site(world: World) -> No
 
     assert result.way is PowerOffWay.ATTESTED
     assert result.was is PowerState.UNKNOWN
+
+
+DARK = SiteUnreachable("The host is not connected.", "", fault="HostNotConnected")
+
+
+@pytest.mark.parametrize(
+    ("power", "code"),
+    [(PowerState.UNKNOWN, "VmDisconnected"), (PowerState.ON, "SiteUnreachable")],
+)
+def test_a_vm_whose_host_is_gone_is_answered_for_although_its_vcenter_answers(
+    world: World, power: PowerState, code: str
+) -> None:
+    """What the vCenter remembers of the host may be ON for a while."""
+    world.production.vm(world.target).changes = {"power": power}
+    world.production.fail("power_off", DARK, times=2)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world, vm=world.target, hard=True))
+    assert caught.value.type == code
+    attest = off(world, vm=world.target, hard=True, attest_off=(world.target.ref,))
+    result = world.run("power_off", attest)
+
+    assert (result.was, result.way) == (PowerState.UNKNOWN, PowerOffWay.ATTESTED)
+
+
+def test_a_power_state_that_nobody_can_tell_is_answered_for_by_a_person(world: World) -> None:
+    world.dr.vm(world.replica).turn(PowerState.OFF)
+    world.dr.vm(world.replica).changes = {"power": PowerState.UNKNOWN}
+
+    with pytest.raises(ApplicationError, match=f"attest_off with '{world.replica.ref}'") as caught:
+        world.run("power_on", on(world))
+    assert caught.value.type == "VmDisconnected"
+    world.run("power_on", on(world, attest_off=(world.replica.ref,)))
+
+    assert world.production.vm(world.target).power is PowerState.ON
+
+
+@pytest.mark.parametrize("tools", [True, False])
+def test_a_vm_that_was_seen_to_run_is_not_taken_for_off_when_its_site_goes_away(
+    world: World, tools: bool
+) -> None:
+    """The declaration is disproved, and the next one has to be a new one."""
+    world.dr.vm(world.replica).tools = tools
+    call = "shut_down_guest" if tools else "power_off"
+    world.dr.fail(call, SiteUnreachable("The wire was cut."))
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("power_off", off(world, attest_off=(world.replica.ref,)))
+
+    assert (caught.value.type, caught.value.non_retryable) == ("SplitBrain", True)
+    assert caught.value.details[0]["evidence"]["runs"] == world.replica.ref
+
+
+def test_a_target_whose_power_nobody_can_tell_is_no_second_copy(world: World) -> None:
+    world.production.vm(world.target).changes = {"power": PowerState.UNKNOWN}
+    restore = RestoreTarget(
+        **world.head(StepName.UNDO_PROTECT_TARGET),
+        target=world.target,
+        snapshot="snapshot-1",
+        tracking_was=False,
+    )
+
+    with pytest.raises(ApplicationError) as caught:
+        world.run("restore_target", restore)
+
+    assert caught.value.type == "VmDisconnected"
+    assert world.catalog.alarms("run-1") == ()
 
 
 def test_an_attempt_that_begins_late_does_not_power_off_the_serving_replica(world: World) -> None:

@@ -65,6 +65,15 @@ async def trouble(handle: Handle, site: Site) -> None:
     await commit(handle, site)
 
 
+async def declared(handle: Handle, site: Site) -> None:
+    """NEEDS_OPERATOR; a VM is declared to be off that is none of the run's, then one that is."""
+    await until(handle, Phase.NEEDS_OPERATOR)
+    said = {"by": "ann", "reason": "It burnt."}
+    await handle.execute_update("retry", {**said, "attest_off": ["web02"]})
+    await handle.execute_update("retry", {**said, "attest_off": ["web01-replica"]})
+    await commit(handle, site)
+
+
 async def switch_over(handle: Handle, site: Site) -> None:
     """Wait for two more cycles, then switch, then commit."""
     await cycles(handle, 3)
@@ -202,6 +211,7 @@ PATHS: dict[str, Way] = {
     "undo-in-transport": Way(undo_in_transport, {"transport_changes": moving}),
     "pause-and-resume": Way(pause_and_resume, {"transport_changes": moving}),
     "needs-operator-and-retry": Way(trouble, {"protect_target": failing}),
+    "declared-off": Way(declared, {"protect_target": failing}),
     "recovered-commit": Way(commit, request=RECOVERED),
     "recovered-undo": Way(undo, request=RECOVERED),
     "new-commit": Way(commit, request={"destination": "new"}),

@@ -353,6 +353,9 @@ class Game:
         elif name == "rebase_target" and not argument.snapshot:
             bare = one.end.protected.model_copy(update={"snapshot": None})
             one.end = one.end.model_copy(update={"protected": bare})
+        elif name == "power_off":
+            # It ran, so it is asked for anew who says that it is off.
+            self.model.attested.discard(argument.vm.ref)
         elif name == "probe":
             one.end = ops.ProbeResult(reachable=good)
             decides = self.run.phase is Phase.AWAITING_DECISION

@@ -28,6 +28,8 @@ IN_TROUBLE = {"retry", "undo", "adjust", "approve"}
 AFTER_UNDO = IN_TROUBLE
 ATTESTS = {"undo", "retry"}
 """With `attest_off` somebody answers for what no site says, by name and with a reason."""
+REPLICA = {"web01-replica": "dr:vm-7", "vm-7": "dr:vm-7", "dr:vm-7": "dr:vm-7"}
+"""What the VM replica may be called, and how it is kept."""
 OF_TWO = {"switch_over", "commit", "undo"}
 AFTER: dict[str, set[str]] = {
     "PREFLIGHT": {"SYNCING"},
@@ -90,6 +92,8 @@ class Model:
             fits = fits and kind != "undo"
         if kind in ATTESTS and body.get("attest_off"):
             fits = fits and bool(body.get("by") and body.get("reason"))
+            planned = any(s.name.value == "preflight" and s.finished_at for s in status.steps)
+            fits = fits and planned and set(body["attest_off"]) <= set(REPLICA)
         match kind:
             case "pause":
                 fits = fits and not self.paused
@@ -200,7 +204,7 @@ class Model:
             case _:
                 pass
         if kind in ATTESTS:
-            self.attested |= set(body.get("attest_off", ()))
+            self.attested |= {REPLICA[name] for name in body.get("attest_off", ())}
         if self.committing and self.undoing:
             raise Wrong("both commit and undo were accepted")
 
@@ -223,3 +227,6 @@ class Model:
         if phase == "UNDOING" and not self.undoing:
             raise Wrong("it undoes and nobody said so")
         self.phase = phase
+        if phase == "AWAITING_DECISION" and not (self.undoing or self.committing):
+            # What was said before says nothing of the time in which somebody decides.
+            self.attested.clear()

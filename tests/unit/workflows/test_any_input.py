@@ -10,6 +10,7 @@ import pytest
 from failback.contracts import operations as ops
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Outcome, Phase, RequestKind
+from tests.unit.workflows.fake_runtime import PLAN
 from tests.unit.workflows.virtual_runtime import World, world
 from workflows import show
 from workflows.engine import GoOnLater, OperationError
@@ -123,6 +124,7 @@ def test_what_waits_for_a_second_person_has_an_id_of_its_own() -> None:
 def test_only_undo_and_retry_declare_a_vm_to_be_off() -> None:
     made = world()
     made.run.phase = Phase.SYNCING
+    made.run.facts = made.run.facts.model_copy(update={"plan": PLAN})
     for kind in (RequestKind.PAUSE, RequestKind.RESUME, RequestKind.SWITCH_OVER):
         assert made.ask(kind, attest_off=["web01"]).accepted
     assert not made.run.facts.attested_off
@@ -130,7 +132,7 @@ def test_only_undo_and_retry_declare_a_vm_to_be_off() -> None:
     nameless = made.ask(RequestKind.UNDO, attest_off=["web01"], by="ann")
     assert not nameless.accepted and "needs `by` and `reason`" in nameless.message
     assert made.ask(RequestKind.UNDO, attest_off=["web01"], by="ann", reason="It burnt.").accepted
-    assert made.run.facts.attested_off == ("web01",)
+    assert made.run.facts.attested_off == ("production:vm-3",)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from failback.contracts.start import StartRequest
 from failback.contracts.words import OldSource
 from tests.unit.workflows.fake_runtime import PLAN, vm
 from workflows.facts import Facts
-from workflows.steps import AWAIT_DECISION, POWER_OFF_SOURCE, UNDO_REGISTER_TARGET, Step
+from workflows.steps import AWAIT_DECISION, POWER_OFF_SOURCE, Step
 
 OLD = vm("production", "vm-2", "web01-old")
 
@@ -41,23 +41,3 @@ def test_the_watch_knows_who_is_answered_for() -> None:
     known = facts().model_copy(update={"attested_off": ("web01-old",)})
 
     assert argument(AWAIT_DECISION, known).attest_off == ("web01-old",)
-
-
-@pytest.mark.parametrize(
-    ("final", "names", "handed_on"),
-    [
-        ("web01-home", ("web01-home", "other"), ("web01", "other")),
-        ("web01-home", ("vm-3",), ("vm-3",)),
-        ("", ("web01-home",), ("web01-home",)),
-        ("web01-old", ("web01-old",), ("web01-old",)),
-        ("web01-replica", ("web01-replica",), ("web01-replica",)),
-    ],
-    ids=["final", "reference", "no-final", "of-the-old-source", "of-the-replica"],
-)
-def test_a_vm_that_was_made_is_answered_for_by_its_final_name_too(
-    final: str, names: tuple[str, ...], handed_on: tuple[str, ...]
-) -> None:
-    """But not where another VM of the run bears that name: it may have been meant."""
-    known = facts(final_name=final).model_copy(update={"attested_off": names})
-
-    assert argument(UNDO_REGISTER_TARGET, known).attest_off == handed_on

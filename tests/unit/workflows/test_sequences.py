@@ -90,7 +90,7 @@ COMMON: dict[str, st.SearchStrategy[Any]] = {
     "request_id": st.sampled_from(["r1", "r2", "r3", "r4"]),
     "by": st.sampled_from(["ann", "bob"]),
     "reason": st.just("It burnt."),
-    "attest_off": st.just(["web01"]),
+    "attest_off": st.sampled_from([["web01-replica"], ["vm-7"], ["dr:vm-7"], ["web09"]]),
 }
 OF_KIND: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "undo": {"power_on_replica": st.booleans(), "replica_content": st.just("revert")},
