@@ -24,6 +24,7 @@ from temporalio.exceptions import (
     FailureError,
 )
 
+from activities import arguments
 from failback.catalog.records import Beginning, Turn
 from failback.catalog.repository import Catalog
 from failback.contracts.base import Contract
@@ -46,6 +47,7 @@ from failback.errors import (
     LeaseLost,
     Stopped,
     Unexpected,
+    VersionMismatch,
     WindowClosed,
 )
 from workflows.operations import Operation
@@ -180,15 +182,26 @@ def bind(
     *,
     recorded: bool = True,
     leased: bool = True,
-) -> Callable[[Any], Any]:
+    attended: bool = True,
+) -> Callable[..., Any]:
     """Make an activity of a method.
 
     Args:
         leased: take the lease of what it works on; False for those that only read.
         recorded: write intent and result to the catalog; False where the run may not be there.
+        attended: a person is asked when it fails for good; False where nobody could be, so that
+            an argument which this worker does not understand waits for one that does.
     """
 
-    def run(argument: I) -> O:
+    def run(*given: Any) -> O:
+        try:
+            argument = arguments.read(operation, given)
+        except VersionMismatch as error:
+            head = arguments.head_of(given)
+            raise misfit(error, head, catalog, recorded=recorded, attended=attended) from None
+        return perform(argument)
+
+    def perform(argument: I) -> O:
         info = activity.info()
         lease = lease_of(argument) if leased else None
         key = (argument.run.run_id, argument.step.value, object_of(argument))
@@ -241,7 +254,7 @@ def bind(
             raise failure(surprise, argument, catalog if recorded else None, key) from None
 
     run.__name__ = operation.name
-    run.__annotations__ = {"argument": operation.argument, "return": operation.result}
+    arguments.raw(run, operation)
     return activity.defn(name=operation.name, no_thread_cancel_exception=True)(run)
 
 
@@ -283,16 +296,40 @@ def failure(
         extra={"activity": info.activity_type, "code": error.type, "retry": patient},
         exc_info=not isinstance(error, CatalogError),
     )
+    return _told(error, failing, retry=patient)
+
+
+def misfit(
+    error: VersionMismatch,
+    head: StepCall | None,
+    catalog: Catalog,
+    *,
+    recorded: bool,
+    attended: bool,
+) -> ApplicationError:
+    """An argument that this worker does not understand: a person is asked at once. Who brings the
+    workers to one version has to know of it, and the next attempt would meet the same worker."""
+    info = activity.info()
+    log.error("argument not understood", extra={"activity": info.activity_type, "why": str(error)})
+    if head is not None and not attended:
+        _raise_alarm(catalog, head, f"{info.activity_type} is not done yet: {error}")
+    elif head is not None and recorded:
+        _record_phase(catalog, head, f"{Phase.NEEDS_OPERATOR}({head.phase})")
+    return _told(error, now() - info.scheduled_time, retry=not attended)
+
+
+def _told(error: FailbackError, failing: timedelta, *, retry: bool) -> ApplicationError:
+    """What the workflow hears of it."""
     return ApplicationError(
         str(error),
         {
-            "tried": f"{info.attempt} attempts in {int(failing.total_seconds())} s",
+            "tried": f"{activity.info().attempt} attempts in {int(failing.total_seconds())} s",
             "unreachable": error.unreachable,
             "audience": error.audience.value,
             "evidence": error.evidence,
         },
         type=error.type,
-        non_retryable=not patient,
+        non_retryable=not retry,
     )
 
 
@@ -302,6 +339,14 @@ def _record_phase(catalog: Catalog, argument: StepCall, phase: str) -> None:
         catalog.set_run_phase(argument.run.run_id, phase)
     except CatalogError:
         log.warning("phase could not be recorded", exc_info=True)
+
+
+def _raise_alarm(catalog: Catalog, argument: StepCall, text: str) -> None:
+    """The alarm is for people who look at the catalog; the failure itself matters more."""
+    try:
+        catalog.raise_alarm(argument.run.run_id, "VERSION_MISMATCH", text)
+    except CatalogError:
+        log.warning("alarm could not be recorded", exc_info=True)
 
 
 def lease_of(argument: StepCall) -> str:

@@ -173,7 +173,8 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
         bind(op.SETTLE, snapshots.settle, catalog),
         bind(op.RESTORE_REPLICA, snapshots.restore_replica, catalog),
         bind(op.RESTORE_TARGET, snapshots.restore_target, catalog),
-        bind(op.CLEAN_TARGET, cleanup.clean_target, catalog),
+        # Nobody waits for it: it is tried until it is done.
+        bind(op.CLEAN_TARGET, cleanup.clean_target, catalog, attended=False),
         bind(op.CALCULATE_DIFFERENCE, difference.calculate_difference, catalog),
         bind(op.SET_REPLICA_STATE, records.set_replica_state, catalog),
         # It writes its own record: before preflight there is no run to write to.

@@ -309,6 +309,12 @@ class Unexpected(FailbackError):
     audience = Audience.DEVELOPER
 
 
+class VersionMismatch(FailbackError):
+    """What the run asks does not fit what this worker knows: another version scheduled it."""
+
+    audience = Audience.ADMINISTRATOR
+
+
 class LeaseLost(FailbackError):
     """A newer attempt has taken over, or our lease lapsed; this attempt must not touch anything."""
 

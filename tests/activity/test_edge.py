@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.exceptions import ApplicationError, CancelledError
 
 from activities.edge import Attempt, bind
@@ -15,6 +18,9 @@ from failback.contracts.words import Phase, PowerState, StepName
 from failback.errors import DiskFull, LeaseLost, SiteBusy
 from tests.activity.world import World
 from workflows import operations as op
+from workflows.operations import Operation
+
+CONVERTER = pydantic_data_converter.payload_converter
 
 
 def remove(world: World, **more: Any) -> RemoveSnapshot:
@@ -193,3 +199,95 @@ def test_patience_holds_for_what_nobody_has_foreseen(
     assert "KeyError" in caught.value.message and "geheim" not in caught.value.message
     (row,) = world.catalog.steps("run-1")
     assert "KeyError" in (row.last_error or "")
+
+
+class Newer(RemoveSnapshot):
+    """As another version might want it."""
+
+    added: int
+
+
+NEWER = Operation("remove_snapshot", Newer, Done, op.REMOVE_SNAPSHOT.preset)
+
+
+def raw(value: Any) -> RawValue:
+    """As it comes over the wire."""
+    payload = value if isinstance(value, Payload) else CONVERTER.to_payloads([value])[0]
+    return RawValue(payload)
+
+
+def attempt(world: World, given: list[Any], **more: Any) -> ApplicationError:
+    """How an attempt that is given this ends."""
+    environment = world.environment()
+    environment.payload_converter = CONVERTER
+    called: list[Any] = []
+
+    def method(argument: Newer, attempt: Attempt) -> Done:
+        called.append(argument)
+        return Done()
+
+    with pytest.raises(ApplicationError) as caught:
+        environment.run(bind(NEWER, method, world.catalog, **more), *given)
+    assert called == []
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (None, "added: Field required"),
+        (b'{"run": "\\ud800"}', "input: Invalid JSON"),
+        (b"", "input: Invalid JSON"),
+        ("unknown encoding", "KeyError"),
+    ],
+)
+def test_an_argument_that_does_not_fit_is_a_question_at_once(
+    world: World, body: bytes | str | None, why: str
+) -> None:
+    value: Any = remove(world, phase=Phase.SYNCING)
+    if isinstance(body, bytes):
+        value = Payload(metadata={"encoding": b"json/plain"}, data=body)
+    if isinstance(body, str):
+        value = Payload(metadata={"encoding": b"x/y"}, data=b"geheim")
+
+    error = attempt(world, [raw(value)])
+
+    assert (error.type, error.non_retryable) == ("VersionMismatch", True)
+    assert f"asks of remove_snapshot ({why}" in error.message
+    assert "Bring all workers to one version" in error.message
+    assert error.details[0]["tried"].startswith("1 attempts in")
+    assert error.__cause__ is None and "geheim" not in error.message
+    wanted = "NEEDS_OPERATOR(SYNCING)" if body is None else "PREFLIGHT"
+    assert world.catalog.get_run("run-1").phase == wanted
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_another_number_of_arguments_does_not_fit_either(world: World, count: int) -> None:
+    error = attempt(world, [remove(world)] * count)
+
+    assert (error.type, error.non_retryable) == ("VersionMismatch", True)
+    assert f"{count} arguments instead of one" in error.message
+
+
+def test_what_nobody_attends_to_waits_for_a_worker_that_fits_and_raises_an_alarm(
+    world: World,
+) -> None:
+    error = attempt(world, [raw(remove(world))], attended=False)
+
+    assert (error.type, error.non_retryable) == ("VersionMismatch", False)
+    (alarm,) = world.catalog.alarms("run-1")
+    assert alarm.code == "VERSION_MISMATCH" and "is not done yet" in alarm.message
+
+
+def test_an_argument_that_came_over_the_wire_is_what_the_method_gets(world: World) -> None:
+    environment, sent = world.environment(), remove(world, patience=timedelta(minutes=7))
+    environment.payload_converter = CONVERTER
+    seen: list[RemoveSnapshot] = []
+
+    def look(argument: RemoveSnapshot, attempt: Attempt) -> Done:
+        seen.append(argument)
+        return Done()
+
+    environment.run(with_method(world, look), raw(sent))
+
+    assert seen == [sent]
