@@ -12,7 +12,6 @@ from temporalio.api.operatorservice.v1 import (
 )
 from temporalio.client import Client
 from temporalio.common import SearchAttributeKey
-from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.envconfig import ClientConfig, ClientConnectConfig
 from temporalio.plugin import SimplePlugin
 from temporalio.runtime import Runtime
@@ -21,6 +20,7 @@ from temporalio.worker import WorkflowRunner
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from failback.errors import SettingsInvalid
+from starter.converter import data_converter
 from starter.errors import TemporalRefused, TemporalUnreachable
 
 DEFAULT_ADDRESS = "localhost:7233"
@@ -44,7 +44,7 @@ def failback_plugin() -> SimplePlugin:
     """
     return SimplePlugin(
         "failback",
-        data_converter=pydantic_data_converter,
+        data_converter=data_converter,
         workflow_runner=_sandboxed,
         interceptors=[],
     )

@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from failback.contracts.base import Contract, complaint
+from failback.contracts.base import WHOLE, Contract, complaint
 from failback.contracts.policies import SwitchPolicy
 from failback.contracts.requests import Answer, Request
+from failback.contracts.unreadable import Unreadable
 from failback.contracts.words import Phase, RequestKind, StepName, SwitchMode
 from workflows import approvals, attesting
 from workflows.approvals import drop_expired, needs_approval, record
@@ -40,13 +41,14 @@ def admit(
     patched: Patched = lambda name: True,
 ) -> Answer:
     """Decide about one request, apply it when it is allowed, and record the answer."""
-    body = raw[0] if raw and raw[0] is not None else {}
+    # One that cannot be read makes the whole input one, also as a surplus argument.
+    body = next((one for one in raw if isinstance(one, Unreadable)), raw[0] if raw else None)
     if (problem := misunderstood(body)) is not None:
         message = f"The input of {kind} {problem}"
         return record(
             run, Answer(kind=kind, accepted=False, phase=run.phase, at=now, message=message)
         )
-    request = Request.model_validate(body)
+    request = Request.model_validate({} if body is None else body)
     drop_expired(run, now)
     if request.request_id:
         for earlier in run.answers:
@@ -80,15 +82,20 @@ def admit(
 
 def misunderstood(raw: Any) -> str | None:
     """Why this is no request, as the end of a sentence about the input; None when it is one."""
+    if isinstance(raw, Unreadable):
+        return _sentence(WHOLE, raw.why)
     try:
         Request.model_validate({} if raw is None else raw)
     except ValidationError as error:
-        place, why = complaint(error)
-        return (
-            f"is not understood ({place}: {why}); send no input, or an object with the "
-            "documented fields."
-        )
+        return _sentence(*complaint(error))
     return None
+
+
+def _sentence(place: str, why: str) -> str:
+    return (
+        f"is not understood ({place}: {why}); send no input, or an object with the "
+        "documented fields."
+    )
 
 
 def _refusal(

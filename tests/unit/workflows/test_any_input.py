@@ -9,10 +9,11 @@ import pytest
 
 from failback.contracts import operations as ops
 from failback.contracts.start import StartRequest
+from failback.contracts.unreadable import Unreadable
 from failback.contracts.words import Outcome, Phase, RequestKind
 from tests.unit.workflows.fake_runtime import PLAN
 from tests.unit.workflows.virtual_runtime import World, world
-from workflows import show
+from workflows import requests, show
 from workflows.engine import GoOnLater, OperationError
 
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
@@ -49,6 +50,21 @@ async def test_an_error_longer_than_any_text_is_cut_and_can_be_shown() -> None:
 
     assert await made.live() is Outcome.COMMITTED
     assert seen == [2000]
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_what_cannot_be_read_is_recorded_as_rejected(place: int) -> None:
+    made = world()
+    made.run.phase = Phase.SYNCING
+    raw: list[object] = [{"by": "ann"}, {}]
+    raw[place] = Unreadable("Invalid JSON: EOF")
+
+    requests.admit(made.run, RequestKind.UNDO, tuple(raw), made.runtime.now())
+
+    (answer,) = made.run.answers
+    assert not answer.accepted and not made.run.undo_asked
+    assert "(input: Invalid JSON: EOF); send no input, or" in answer.message
+    shown(made)
 
 
 @pytest.mark.parametrize(
