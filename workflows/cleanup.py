@@ -7,6 +7,7 @@ its troubles must never block production or the next failover.
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
@@ -14,6 +15,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 
 from failback.contracts.operations import CleanTarget, Done
 from failback.contracts.words import StepName
+from workflows import inputs
 from workflows.facts import Facts
 from workflows.operations import CLEAN_TARGET
 
@@ -23,7 +25,9 @@ class CleanupWorkflow:
     """Remove the target protective snapshot, restore change tracking, remove the mark."""
 
     @workflow.run
-    async def run(self, request: CleanTarget) -> Done:
+    async def run(self, *raw: Any) -> Done:
+        """Until it is done; input that is no CleanTarget fails it."""
+        request = inputs.required(CleanTarget, raw)
         result: Done = await workflow.execute_activity(
             CLEAN_TARGET.name,
             request,

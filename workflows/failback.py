@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
-from failback.contracts.base import complaint
 from failback.contracts.operations import RunRef
 from failback.contracts.plan import BeginAnswer, Finding
 from failback.contracts.requests import Answer
 from failback.contracts.start import StartRequest
 from failback.contracts.status import Status
-from failback.contracts.words import Outcome, Phase, RequestKind, Severity
-from workflows import requests, show
+from failback.contracts.words import Outcome, Phase, RequestKind
+from workflows import inputs, requests, show
 from workflows.carried import Carried
 from workflows.cleanup import start_cleanup
 from workflows.engine import Engine, GoOnLater, Run
@@ -46,16 +44,15 @@ class FailbackWorkflow:
     """
 
     @workflow.init
-    def __init__(self, raw: Any = None, carried: Any = None) -> None:
-        # The raw value is validated here and not by the converter: input that does not fit must end
-        # the run with a finding, while a converter error would fail the workflow task for ever.
-        request, self.refused = _start_request(raw)
-        self.raw = raw
-        self.carried, self.started_at = None, workflow.now()
+    def __init__(self, *raw: Any) -> None:
+        # Raw values, as many as came, are read here and not by the SDK: input that does not fit
+        # must end the run with a finding, while there it would fail the workflow task for ever.
+        request, carried, self.refused = _begun_with(raw)
+        self.raw = raw[0] if raw else None
+        self.carried, self.started_at = carried, workflow.now()
         if carried is not None:
-            self.carried = Carried.model_validate(carried)
-            self.started_at = self.carried.started_at
-            self.run_state = Run.take_up(self.carried)
+            self.started_at = carried.started_at
+            self.run_state = Run.take_up(carried)
         else:
             ref = RunRef(run_id=workflow.info().first_execution_run_id, replica=request.replica)
             self.run_state = Run(Facts(run=ref, request=request))
@@ -66,7 +63,7 @@ class FailbackWorkflow:
         self.life = Life(Engine(self.run_state, self.runtime), self._begin_answered, self._clean)
 
     @workflow.run
-    async def run(self, raw: Any = None, carried: Any = None) -> Status:
+    async def run(self, *raw: Any) -> Status:
         """Live the life; a cancellation of the workflow means: stop at a safe point, then undo."""
         life = asyncio.create_task(self._live())
         while not life.done():
@@ -265,16 +262,18 @@ class FailbackWorkflow:
     del _update
 
 
-def _start_request(raw: Any) -> tuple[StartRequest, Finding | None]:
-    """The start request, or a stand-in and the reason why the input cannot be used."""
+def _begun_with(raw: tuple[Any, ...]) -> tuple[StartRequest, Carried | None, Finding | None]:
+    """The request, and the state of a run that goes on; or the reason why the input cannot be used
+    and a stand-in."""
     try:
-        return StartRequest.model_validate(raw), None
-    except ValidationError as error:
-        place, why = complaint(error)
-        return StartRequest(replica="invalid"), Finding(
-            code="INPUT_INVALID",
-            severity=Severity.REFUSE,
-            object=place,
-            message=f"The start request is not understood: {place}: {why}.",
-            remedy='Start with an object such as {"replica": "web01"}.',
-        )
+        if len(raw) > 1 and raw[1] is not None:
+            carried = inputs.read(Carried, raw, at=1, most=2)
+            return carried.facts.request, carried, None
+        return inputs.read(StartRequest, raw, most=2), None, None
+    except inputs.NotUnderstood as error:
+        if workflow.info().continued_run_id is not None:
+            # Ours, from a worker of another version. Refusing would end a run in the midst of its
+            # work; its task fails instead, until a worker takes it that understands.
+            text = f"This worker does not understand the run that goes on here ({error})."
+            raise RuntimeError(text) from error
+        return StartRequest(replica="invalid"), None, error.finding()

@@ -5,16 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
 from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
-from failback.contracts.base import complaint
 from failback.contracts.operations import RunRef
 from failback.contracts.plan import Finding, Tuning
 from failback.contracts.preview import LookAhead, LookAheadResult, Preview
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Severity, StepName
+from workflows import inputs
 from workflows.operations import LOOK_AHEAD
 from workflows.options import options
 from workflows.planned import Forecast, downtime, duration, over_budget, planned_steps, remarks
@@ -25,12 +24,12 @@ class PreviewWorkflow:
     """Checks as a run does, claims nothing, and says what the run would do."""
 
     @workflow.run
-    async def run(self, raw: Any = None) -> Preview:
+    async def run(self, *raw: Any) -> Preview:
         """The answer; input that is not understood is a finding like any other."""
         try:
-            request = StartRequest.model_validate(raw)
-        except ValidationError as error:
-            return Preview(accepted=False, findings=(_unusable(error),))
+            request = inputs.read(StartRequest, raw)
+        except inputs.NotUnderstood as error:
+            return Preview(accepted=False, findings=(error.finding(),))
         try:
             seen = await self._look(request)
         except ActivityError as error:
@@ -87,13 +86,3 @@ def _refused(request: StartRequest, findings: tuple[Finding, ...]) -> Preview:
 
 def _finding(code: str, subject: str, text: str, remedy: str = "") -> Finding:
     return Finding(code=code, severity=Severity.REFUSE, object=subject, message=text, remedy=remedy)
-
-
-def _unusable(error: ValidationError) -> Finding:
-    place, why = complaint(error)
-    return _finding(
-        "INPUT_INVALID",
-        place,
-        f"The request is not understood: {place}: {why}.",
-        'Give an object such as {"replica": "web01"}.',
-    )

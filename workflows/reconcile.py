@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from temporalio import workflow
 from temporalio.common import WorkflowIDReusePolicy
@@ -11,6 +12,7 @@ from temporalio.exceptions import ApplicationError, WorkflowAlreadyStartedError
 from failback.contracts.operations import CleanTarget, InspectRun, RunRef
 from failback.contracts.remains import ReconcileRequest, Remains
 from failback.contracts.words import Finish, Phase, StepName
+from workflows import inputs
 from workflows.attesting import problem, unsigned
 from workflows.cleanup import CleanupWorkflow, cleanup_id
 from workflows.operations import INSPECT_RUN
@@ -24,8 +26,9 @@ class ReconcileWorkflow:
     commit begins: everything that they do is safe to do again."""
 
     @workflow.run
-    async def run(self, request: ReconcileRequest) -> Remains:
+    async def run(self, *raw: Any) -> Remains:
         """Look; finish if asked to. FinishImpossible says what may be done instead."""
+        request = inputs.required(ReconcileRequest, raw)
         remains: Remains = await workflow.execute_activity(
             INSPECT_RUN.name,
             InspectRun(run=RunRef(run_id="", replica=request.replica), step=StepName.SETTLE),

@@ -19,14 +19,14 @@ class Patched(FailbackWorkflow):
     """The new command is given only by runs that began with it."""
 
     @workflow.init
-    def __init__(self, raw: Any = None, carried: Any = None) -> None:
-        super().__init__(raw, carried)
+    def __init__(self, *raw: Any) -> None:
+        super().__init__(*raw)
 
     @workflow.run
-    async def run(self, raw: Any = None, carried: Any = None) -> Status:
+    async def run(self, *raw: Any) -> Status:
         if workflow.patched(PATCH):
             await workflow.sleep(MOMENT)
-        return await super().run(raw, carried)
+        return await super().run(*raw)
 
 
 @workflow.defn(name="Failback")
@@ -34,10 +34,10 @@ class Careless(FailbackWorkflow):
     """The new command is given by every run, also by one that began without it."""
 
     @workflow.init
-    def __init__(self, raw: Any = None, carried: Any = None) -> None:
-        super().__init__(raw, carried)
+    def __init__(self, *raw: Any) -> None:
+        super().__init__(*raw)
 
     @workflow.run
-    async def run(self, raw: Any = None, carried: Any = None) -> Status:
+    async def run(self, *raw: Any) -> Status:
         await workflow.sleep(MOMENT)
-        return await super().run(raw, carried)
+        return await super().run(*raw)

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import uuid
+from typing import Any
+
 import pytest
 from temporalio.api.common.v1 import Payload
 from temporalio.client import (
+    Client,
+    WorkflowFailureError,
+    WorkflowHandle,
     WorkflowUpdateFailedError,
 )
 from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
+from failback.contracts.plan import Finding
+from failback.contracts.preview import Preview
+from failback.contracts.status import Status
 from failback.contracts.words import Outcome, Phase
-from tests.workflow.stand_ins import begin, until, working
+from tests.workflow.stand_ins import Site, begin, until, working
 
 
 def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
@@ -30,6 +40,61 @@ UNREADABLE = {
     "message": raw(b"{}", b"json/protobuf"),
 }
 unreadable = pytest.mark.parametrize("value", UNREADABLE.values(), ids=list(UNREADABLE))
+ANY = UNREADABLE["surrogate"]
+
+
+async def started(client: Client, queue: str, name: str, *args: Any) -> WorkflowHandle[Any, Any]:
+    return await client.start_workflow(
+        name,
+        args=args,
+        id=f"{name}/{uuid.uuid4().hex[:8]}",
+        task_queue=queue,
+        result_type={"Failback": Status, "FailbackPreview": Preview}.get(name),
+    )
+
+
+async def refused(client: Client, site: Site, queue: str, *args: Any) -> Finding:
+    """Why a run that is started with this is refused; nothing was done for it."""
+    handle = await started(client, queue, "Failback", *args)
+    status: Status = await handle.result()
+    assert status.outcome is Outcome.REFUSED and status.phase is Phase.CLOSED
+    (finding,) = status.findings
+    assert finding.code == "INPUT_INVALID" and finding.remedy
+    assert site.issued == []
+    return finding
+
+
+@unreadable
+async def test_a_run_that_is_started_with_it_is_refused(
+    env: WorkflowEnvironment, value: RawValue
+) -> None:
+    async with working(env.client) as (site, queue):
+        finding = await refused(env.client, site, queue, value)
+
+    assert finding.message.startswith("The start request is not understood: input: ")
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (({},), "argument 2, facts: Field required"),
+        (("garbage",), "argument 2, input: Input should be"),
+        ((ANY,), "argument 2, input: Invalid JSON"),
+        ((None, None), "there are 3 arguments, and 2 may be"),
+        ((None, ANY), "there are 3 arguments, and 2 may be"),
+        ((1, 2, 3), "there are 4 arguments, and 2 may be"),
+    ],
+)
+async def test_a_run_that_is_started_with_more_is_refused(
+    env: WorkflowEnvironment, more: tuple[Any, ...], why: str
+) -> None:
+    async with working(env.client) as (site, queue):
+        assert why in (await refused(env.client, site, queue, {"replica": "web01"}, *more)).message
+
+
+async def test_a_run_that_is_started_without_anything_is_refused(env: WorkflowEnvironment) -> None:
+    async with working(env.client) as (site, queue):
+        await refused(env.client, site, queue)
 
 
 @unreadable
@@ -63,3 +128,32 @@ async def test_an_update_with_it_is_refused_and_leaves_no_trace(env: WorkflowEnv
         assert status.requests == ()
         await handle.signal("commit")
         assert (await handle.result()).outcome is Outcome.COMMITTED
+
+
+@pytest.mark.parametrize("given", [(ANY,), ({"replica": "web01"}, 2), ({}, ANY), ()])
+async def test_a_preview_of_it_has_a_finding(
+    env: WorkflowEnvironment, given: tuple[Any, ...]
+) -> None:
+    async with working(env.client) as (site, queue):
+        found: Preview = await (
+            await started(env.client, queue, "FailbackPreview", *given)
+        ).result()
+
+    assert not found.accepted and site.issued == []
+    assert [finding.code for finding in found.findings] == ["INPUT_INVALID"]
+
+
+@pytest.mark.parametrize("given", [(ANY,), ({},), ({}, 2), ("x", ANY), ()])
+@pytest.mark.parametrize("name", ["FailbackCleanup", "FailbackReconcile"])
+async def test_a_workflow_without_findings_fails_with_a_sentence(
+    env: WorkflowEnvironment, name: str, given: tuple[Any, ...]
+) -> None:
+    async with working(env.client) as (site, queue):
+        handle = await started(env.client, queue, name, *given)
+        with pytest.raises(WorkflowFailureError) as caught:
+            await handle.result()
+
+    cause = caught.value.cause
+    assert isinstance(cause, ApplicationError) and cause.type == "InputInvalid"
+    assert cause.message.startswith("The input is not understood (")
+    assert site.issued == []
