@@ -48,7 +48,6 @@ class FailbackWorkflow:
         # Raw values, as many as came, are read here and not by the SDK: input that does not fit
         # must end the run with a finding, while there it would fail the workflow task for ever.
         request, carried, self.refused = _begun_with(raw)
-        self.raw = raw[0] if raw else None
         self.carried, self.started_at = carried, workflow.now()
         if carried is not None:
             self.started_at = carried.started_at
@@ -91,7 +90,7 @@ class FailbackWorkflow:
         except GoOnLater:
             await workflow.wait_condition(workflow.all_handlers_finished)
             carried = self.run_state.carry(self.started_at, workflow.now())
-            workflow.continue_as_new(args=[self.raw, carried])
+            workflow.continue_as_new(args=[self.run_state.facts.request, carried])
         self._begin_answered(self.outcome is not Outcome.REFUSED)
         self.life.engine.enter(Phase.CLOSED)
         await workflow.wait_condition(workflow.all_handlers_finished)
@@ -269,7 +268,7 @@ def _begun_with(raw: tuple[Any, ...]) -> tuple[StartRequest, Carried | None, Fin
         if len(raw) > 1 and raw[1] is not None:
             carried = inputs.read(Carried, raw, at=1, most=2)
             return carried.facts.request, carried, None
-        return inputs.read(StartRequest, raw, most=2), None, None
+        return inputs.start_request(raw, most=2), None, None
     except inputs.NotUnderstood as error:
         if workflow.info().continued_run_id is not None:
             # Ours, from a worker of another version. Refusing would end a run in the midst of its

@@ -9,14 +9,21 @@ from __future__ import annotations
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from pydantic_core import to_json
+from temporalio import workflow
 from temporalio.exceptions import ApplicationError
 
 from failback.contracts.base import WHOLE, Contract, complaint
 from failback.contracts.plan import Finding
+from failback.contracts.start import StartRequest
 from failback.contracts.unreadable import Unreadable
 from failback.contracts.words import Severity
 
 C = TypeVar("C", bound=Contract)
+
+LARGEST = 256 * 1024
+"""Bytes of a start request; a real one has a few thousand. It goes into the history with each
+execution, and more than once, and the server takes no more than 2 MB at a time."""
 
 
 class NotUnderstood(Exception):
@@ -55,6 +62,16 @@ def read(model: type[C], raw: tuple[Any, ...], at: int = 0, most: int = 1) -> C:
     except ValidationError as error:
         place, why = complaint(error)
         raise NotUnderstood(prefix + place, why) from error
+
+
+def start_request(raw: tuple[Any, ...], most: int = 1) -> StartRequest:
+    """The start request; NotUnderstood also where it is too large."""
+    request = read(StartRequest, raw, most=most)
+    size = len(to_json(raw[0]))
+    # A run that began when there was no such limit goes on.
+    if size > LARGEST and workflow.patched("bounded-input"):
+        raise NotUnderstood(WHOLE, f"it has {size} bytes, and {LARGEST} are the most")
+    return request
 
 
 def required(model: type[C], raw: tuple[Any, ...]) -> C:

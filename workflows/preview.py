@@ -27,7 +27,7 @@ class PreviewWorkflow:
     async def run(self, *raw: Any) -> Preview:
         """The answer; input that is not understood is a finding like any other."""
         try:
-            request = inputs.read(StartRequest, raw)
+            request = inputs.start_request(raw)
         except inputs.NotUnderstood as error:
             return Preview(accepted=False, findings=(error.finding(),))
         try:

@@ -21,7 +21,9 @@ from failback.contracts.plan import Finding
 from failback.contracts.preview import Preview
 from failback.contracts.status import Status
 from failback.contracts.words import Outcome, Phase
+from tests.replay.record import MANUAL, cycles, hurried
 from tests.workflow.stand_ins import Site, begin, until, working
+from workflows.inputs import LARGEST
 
 
 def raw(data: bytes, encoding: bytes = b"json/plain") -> RawValue:
@@ -95,6 +97,39 @@ async def test_a_run_that_is_started_with_more_is_refused(
 async def test_a_run_that_is_started_without_anything_is_refused(env: WorkflowEnvironment) -> None:
     async with working(env.client) as (site, queue):
         await refused(env.client, site, queue)
+
+
+async def test_a_start_request_that_is_too_large_is_refused(env: WorkflowEnvironment) -> None:
+    large = {"replica": "web01", "unknown": "x" * LARGEST}
+    async with working(env.client) as (site, queue):
+        finding = await refused(env.client, site, queue, large)
+        preview = await (await started(env.client, queue, "FailbackPreview", large)).result()
+        handle = await started(env.client, queue, "Failback", {**large, "unknown": "x" * 200_000})
+        await until(handle, Phase.AWAITING_DECISION)
+        await handle.signal("undo")
+        assert (await handle.result()).outcome is Outcome.UNDONE
+
+    assert f"bytes, and {LARGEST} are the most" in finding.message
+    assert preview.findings == (finding,)
+
+
+async def test_another_execution_begins_with_the_request_as_it_was_understood(
+    env: WorkflowEnvironment,
+) -> None:
+    request = {"replica": "web01", **MANUAL, "unknown": "x" * 10_000}
+    async with working(env.client, "", preflight=hurried) as (_, queue):
+        handle = await begin(env.client, queue, request)
+        await cycles(handle, 6)
+        await until(handle, Phase.READY_TO_SWITCH)
+        await handle.signal("undo")
+        status = await handle.result()
+        latest = env.client.get_workflow_handle(handle.id)
+        (first, *_) = (await latest.fetch_history()).events
+
+    begun = first.workflow_execution_started_event_attributes
+    assert begun.continued_execution_run_id and status.outcome is Outcome.UNDONE
+    given, _ = begun.input.payloads
+    assert b'"resync_interval":"PT1S"' in given.data and len(given.data) < 5000
 
 
 @unreadable
