@@ -70,7 +70,8 @@ class Site:
                 await wait_for_cancel()
             result = answer(operation, argument)
             if operation is op.PREFLIGHT and result.plan is not None:
-                return result.model_copy(update={"plan": QUICK})
+                quick = result.plan.model_copy(update={"tuning": QUICK.tuning})
+                return result.model_copy(update={"plan": quick})
             return result
 
         run.__annotations__ = {"argument": operation.argument, "return": operation.result}

@@ -12,7 +12,7 @@ from failback.contracts import operations as ops
 from failback.contracts.plan import RunPlan
 from failback.contracts.start import StartRequest
 from failback.contracts.vm import Disk, DiskAddress, DiskPair, VmIdentity
-from failback.contracts.words import Method, PowerOffWay, PowerState
+from failback.contracts.words import Destination, Method, PowerOffWay, PowerState
 from workflows import operations as op
 from workflows.engine import Engine, OperationStopped, Run
 from workflows.facts import Facts
@@ -34,6 +34,7 @@ def vm(site: str, moref: str, name: str) -> VmIdentity:
 
 REPLICA = vm("dr", "vm-7", "web01-replica")
 TARGET = vm("production", "vm-3", "web01")
+OLD_SOURCE = vm("production", "vm-2", "web01-old")
 PAIRS = tuple(
     DiskPair(
         address=DiskAddress(controller="scsi", bus=0, unit=unit),
@@ -68,12 +69,25 @@ def disks(site: str, suffix: str) -> tuple[Disk, ...]:
     )
 
 
+def plan_for(request: StartRequest) -> RunPlan:
+    """What preflight finds: everything runs, and a target that is to be made is not there yet."""
+    replaced = {"old_source": OLD_SOURCE, "old_source_there": True}
+    match request.destination:
+        case Destination.ORIGINAL:
+            return PLAN
+        case Destination.RECOVERED:
+            return PLAN.model_copy(update=replaced)
+        case Destination.NEW:
+            unmade = PLAN.target.model_copy(update={"moref": ""})
+            return PLAN.model_copy(update={"target": unmade, "final_name": "web01", **replaced})
+
+
 def answer(operation: op.Operation[Any, Any], argument: Any) -> Any:
     """What a healthy site answers."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     match operation.name:
         case "preflight":
-            return ops.PreflightResult(plan=PLAN)
+            return ops.PreflightResult(plan=plan_for(argument.request))
         case "power_off":
             return ops.PowerOffResult(
                 was=PowerState.ON, way=PowerOffWay.GUEST_SHUTDOWN, at=now, evidence="off"

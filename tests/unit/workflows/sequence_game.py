@@ -27,8 +27,9 @@ from failback.contracts.words import (
     RequestKind,
 )
 from tests.unit.workflows.fake_runtime import answer as healthy
+from tests.unit.workflows.fake_runtime import plan_for
 from tests.unit.workflows.sequence_model import Model
-from tests.unit.workflows.sequence_sites import Sites, Wrong, plan_for
+from tests.unit.workflows.sequence_sites import Sites, Wrong
 from tests.unit.workflows.virtual_runtime import VirtualRuntime
 from workflows import operations as op
 from workflows import requests, show

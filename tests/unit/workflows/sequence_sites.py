@@ -9,30 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from failback.contracts import operations as ops
-from failback.contracts.plan import RunPlan
 from failback.contracts.start import StartRequest
 from failback.contracts.words import Destination, Outcome, ReplicaState
-from tests.unit.workflows.fake_runtime import PLAN, vm
+from tests.unit.workflows.fake_runtime import OLD_SOURCE, PLAN, plan_for
 
 AFTER_CLOSE = ("close_run", "set_limits", "run_hook")
-OLD_SOURCE = vm("production", "vm-2", "web01-old")
 
 
 class Wrong(AssertionError):
     """Something that must never happen."""
-
-
-def plan_for(request: StartRequest) -> RunPlan:
-    """What preflight finds: everything runs, and a target that is to be made is not there yet."""
-    match request.destination:
-        case Destination.ORIGINAL:
-            return PLAN
-        case Destination.RECOVERED:
-            return PLAN.model_copy(update={"old_source": OLD_SOURCE, "old_source_there": True})
-        case Destination.NEW:
-            unmade = PLAN.target.model_copy(update={"moref": ""})
-            there = {"old_source": OLD_SOURCE, "old_source_there": True}
-            return PLAN.model_copy(update={"target": unmade, "final_name": "web01", **there})
 
 
 @dataclass
