@@ -45,13 +45,17 @@ class VirtualRuntime(FakeRuntime):
             self.issued.append((operation.name, argument))
             await self.wait(stop)
             raise OperationStopped
-        if operation.name in self.takes and await self.wait(stop, self.takes[operation.name]):
+        if operation.name in self.takes and await self.elapse(stop, self.takes[operation.name]):
             raise OperationStopped
         return await super().run(operation, argument, title, stop)
 
     async def wait(
         self, condition: Callable[[], bool], timeout: timedelta | None = None, summary: str = ""
     ) -> bool:
+        return await self.elapse(condition, timeout)
+
+    async def elapse(self, condition: Callable[[], bool], timeout: timedelta | None = None) -> bool:
+        """Let time go on, as an operation does that takes some: no wait of the workflow."""
         deadline = None if timeout is None else self.clock + timeout
         if deadline is not None:
             self.deadlines.append(deadline)
