@@ -1,7 +1,7 @@
-"""Records the histories that test_replay.py replays: `python -m tests.replay.record [PATH...]`.
+"""Records the histories that test_replay.py replays: `python -m tests.replay.record PATH...`.
 
-Run it only when commands of the workflows change on purpose; such a change carries a
-`workflow.patched` marker, and the old histories stay beside the new ones.
+Run it for a new path, and when commands of the workflows change on purpose; such a change carries a
+`workflow.patched` marker. Nothing is recorded over: a further history of a path is `PATH+2`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,15 +20,27 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import ApplicationError
 from temporalio.testing import WorkflowEnvironment
 
-from failback.contracts.operations import PreflightResult, WatchResult
+from failback.contracts.operations import (
+    CleanTarget,
+    PreflightResult,
+    ProbeResult,
+    RunRef,
+    WatchResult,
+)
 from failback.contracts.plan import Carry
+from failback.contracts.preview import DiskForecast, LookAheadResult
+from failback.contracts.remains import Remains
 from failback.contracts.status import Status
-from failback.contracts.words import Phase
+from failback.contracts.words import Finish, Phase, StepName
+from failback.preflight.evidence import refuse
 from starter.plugin import SEARCH_ATTRIBUTES, failback_plugin
-from tests.workflow.stand_ins import QUICK, Script, Site, begin, until, wait_for_cancel, working
+from tests.replay.lives import AUTO_UNDO, LIMITED, NEW, RECOVERED, Life
+from tests.unit.workflows.fake_runtime import PLAN, TARGET
+from tests.workflow.stand_ins import QUICK, Script, Site, until, wait_for_cancel, working
 from tools import paths
 from workflows.failback import FailbackWorkflow
 
+ROOT = Path(__file__).parents[2]
 HISTORIES = Path(__file__).parent / "histories"
 Handle = WorkflowHandle[Any, Status]
 
@@ -82,8 +95,8 @@ async def switch_over(handle: Handle, site: Site) -> None:
 
 
 async def reschedule(handle: Handle, site: Site) -> None:
-    """A manual switch gets a time, which comes."""
-    await until(handle, Phase.READY_TO_SWITCH)
+    """A switch gets another time, which comes."""
+    await cycles(handle, 2)
     at = datetime.now(UTC) + timedelta(seconds=2)
     await handle.execute_update(
         "reschedule", {"switch": {"mode": "scheduled", "at": at.isoformat()}}
@@ -135,12 +148,102 @@ async def by_itself(handle: Handle, site: Site) -> None:
     """Nobody does anything."""
 
 
+async def pause_in_the_gate(handle: Handle, site: Site) -> None:
+    """Pause and resume in the gate, then switch, then commit."""
+    await cycles(handle, 2)
+    await handle.execute_update("pause")
+    await handle.execute_update("resume")
+    await switch_over(handle, site)
+
+
+async def pause_in_the_decision(handle: Handle, site: Site) -> None:
+    """Pause and resume while a timer runs, then commit."""
+    await until(handle, Phase.AWAITING_DECISION)
+    await handle.execute_update("pause")
+    await handle.execute_update("resume")
+    await commit(handle, site)
+
+
+async def trouble_at_the_last_look(handle: Handle, site: Site) -> None:
+    """The look before the switch finds trouble, and is retried."""
+    await until(handle, Phase.READY_TO_SWITCH)
+    await handle.execute_update("switch_over")
+    await trouble(handle, site)
+
+
+async def pause_at_the_last_look(handle: Handle, site: Site) -> None:
+    """Pause during the look before the switch, and resume."""
+    await until(handle, Phase.READY_TO_SWITCH)
+    await handle.execute_update("switch_over")
+    await issued(site, "check_drift")
+    await handle.execute_update("pause")
+    await stopped(handle)
+    await handle.execute_update("resume")
+    await commit(handle, site)
+
+
+async def follow(handle: Handle, site: Site) -> None:
+    """The replica's disks have grown, and the target follows."""
+    await until(handle, Phase.NEEDS_OPERATOR)
+    await handle.execute_update("retry", {"rebase_target": True})
+    await commit(handle, site)
+
+
+async def crash(handle: Handle, site: Site) -> None:
+    """The worker that moves is killed; another one takes over what timed out, and commit."""
+    command = [sys.executable, "-m", "tests.replay.doomed"]
+    doomed = await asyncio.create_subprocess_exec(
+        *command,
+        site.client.service_client.config.target_host,
+        site.queue,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert doomed.stdout is not None
+        async with asyncio.timeout(30):
+            for _ in PLAN.pairs:
+                await doomed.stdout.readline()
+    finally:
+        doomed.kill()
+        await doomed.wait()
+    async with site.movers():
+        await commit(handle, site)
+        await handle.result()
+
+
+def taken_up(replica: str) -> Callable[[Handle, Site], Awaitable[str]]:
+    """What reconcile has started, to its end."""
+
+    async def drive(handle: Handle, site: Site) -> str:
+        await handle.result()
+        run = site.client.get_workflow_handle(f"failback/{replica}")
+        await run.result()
+        return run.id
+
+    return drive
+
+
 async def alarmed(handle: Handle, site: Site) -> None:
     """A probe fails, so that a person must commit."""
     async with asyncio.timeout(20):
         while not (await handle.query("status", result_type=Status)).alarms:
             await asyncio.sleep(0.05)
     await commit(handle, site)
+
+
+async def continued_in_the_gate(handle: Handle, site: Site) -> None:
+    """Wait in the gate for longer than one execution, then switch, then commit."""
+    await cycles(handle, 4)
+    await switch_over(handle, site)
+
+
+async def stopped(handle: Handle) -> None:
+    """Wait until nothing is under way any more, and the run knows it."""
+    async with asyncio.timeout(20):
+        while (await handle.describe()).raw_description.pending_activities:
+            await asyncio.sleep(0.02)
+    await until(handle, *Phase)
 
 
 async def cycles(handle: Handle, count: int) -> None:
@@ -152,8 +255,13 @@ async def cycles(handle: Handle, count: int) -> None:
 
 async def moves(site: Site) -> None:
     """Wait until both disks move."""
+    await issued(site, "transport_changes", 2)
+
+
+async def issued(site: Site, name: str, times: int = 1) -> None:
+    """Wait until an operation was issued so often."""
     async with asyncio.timeout(20):
-        while site.issued.count("transport_changes") < 2:
+        while site.issued.count(name) < times:
             await asyncio.sleep(0.02)
 
 
@@ -163,21 +271,66 @@ async def moving(argument: Any, count: int) -> None:
         await wait_for_cancel()
 
 
-def failing(argument: Any, count: int) -> BaseException | None:
-    """Fails once, for good."""
-    if count:
-        return None
-    return ApplicationError("No room.", {"tried": "1"}, type="DiskFull", non_retryable=True)
+async def looking(argument: Any, count: int) -> None:
+    """A look that lasts until it is stopped; the next one is quick."""
+    if count == 0:
+        await wait_for_cancel()
 
 
-def crashing(argument: Any, count: int) -> BaseException | None:
-    """As a worker that dies: the attempt fails and another one is made."""
-    return ApplicationError("The worker is shutting down.", type="Stopped") if count < 2 else None
+def once(code: str, *, unreachable: bool = False) -> Script:
+    """An operation that fails once, for good."""
+    details = {"tried": "1", "unreachable": unreachable}
+
+    def fails(argument: Any, count: int) -> BaseException | None:
+        error = ApplicationError("It fails.", details, type=code, non_retryable=True)
+        return error if count == 0 else None
+
+    return fails
+
+
+def back_soon(argument: Any, count: int) -> ProbeResult:
+    """Sites that answer from the second probe on."""
+    return ProbeResult(reachable=count > 0, evidence="dr is away")
+
+
+AWAY = once("SiteUnreachable", unreachable=True)
+
+
+def ahead(argument: Any, count: int) -> LookAheadResult:
+    """What a look ahead finds."""
+    disk = DiskForecast(address="scsi0:0", capacity_bytes=9, examined_bytes=9, expected_bytes=3)
+    return LookAheadResult(plan=PLAN.model_copy(update={"plan_hash": "p1-abc"}), disks=(disk,))
+
+
+def refusing(argument: Any, count: int) -> PreflightResult:
+    """A preflight that refuses."""
+    finding = refuse("REPLICA_STATE", "web01", "It is READY.", "Fail over first.")
+    return PreflightResult(findings=(finding,))
+
+
+def left(replica: str, finish: Finish, at: int) -> Script:
+    """What a run left that was terminated at that operation (tests/replay/lives.py)."""
+
+    async def inspect(argument: Any, count: int) -> Remains:
+        found = await Life(RECOVERED, ended_at=at).remains()
+        named = {"replica": replica, "run_id": f"run-of-{replica}", "may": (finish,)}
+        return found.model_copy(update=named)
+
+    return inspect
 
 
 def hurried(argument: Any, count: int) -> PreflightResult:
     """A plan by which a history is long very soon."""
-    tuning = QUICK.tuning.model_copy(update={"history_events": 200})
+    return _limited_to(200)
+
+
+def hasty(argument: Any, count: int) -> PreflightResult:
+    """A plan by which a history is long as soon as the gate is reached."""
+    return _limited_to(60)
+
+
+def _limited_to(events: int) -> PreflightResult:
+    tuning = QUICK.tuning.model_copy(update={"history_events": events})
     return PreflightResult(plan=QUICK.model_copy(update={"tuning": tuning}))
 
 
@@ -192,39 +345,86 @@ async def refused_by_a_probe(argument: Any, count: int) -> WatchResult | None:
     return WatchResult(alarm="tcp: refused.", code="PROBE_FAILED") if count == 0 else None
 
 
+Request = dict[str, Any] | CleanTarget
+
+
 @dataclass(frozen=True)
 class Way:
     """One way through the life of a run."""
 
-    drive: Callable[[Handle, Site], Awaitable[None]]
+    drive: Callable[[Handle, Site], Awaitable[str | None]]
+    """What people do; the id of another workflow if that is the one to be stored."""
     script: dict[str, Script] = field(default_factory=dict)
-    request: dict[str, Any] = field(default_factory=dict)
+    request: Request | Callable[[], Request] = field(default_factory=dict)
+    workflow: str = "Failback"
+    moving: bool = True
+    """Whether a worker of ours moves from the beginning on."""
+
+
+def scheduled(**ahead: float) -> Callable[[], Request]:
+    """A switch at a time so far ahead."""
+
+    def request() -> Request:
+        at = datetime.now(UTC) + timedelta(**ahead)
+        return {
+            "replica": "web01",
+            "switch": {"mode": "scheduled", "at": at.isoformat(), "resync_interval": "PT1S"},
+        }
+
+    return request
+
+
+def reconcile(replica: str, finish: Finish, at: int, *, then: bool = False) -> Way:
+    """Finish a run that was terminated at that operation; store the reconcile, or what goes on."""
+    return Way(
+        taken_up(replica) if then else by_itself,
+        {"inspect_run": left(replica, finish, at)},
+        {"replica": replica, "finish": finish.value, "request": {"by": "ann"}},
+        "FailbackReconcile",
+    )
 
 
 MANUAL = {"switch": {"mode": "manual", "resync_interval": "PT1S"}}
-RECOVERED = {"destination": "recovered", "recovered": "production:web01"}
+WITHOUT_CYCLES = {"switch": "manual"}
 HOOK = {"name": "dns", "when": "after", "step": "power_on_target"}
+SOON = {"after": "PT1S"}
+LOST_IN_THE_SWITCH, LOST_IN_THE_DECISION = 19, 20
+"""Operations of a recovered run: the power-on of the target, and the watch."""
 
 PATHS: dict[str, Way] = {
     "commit": Way(commit),
     "undo": Way(undo),
     "undo-in-transport": Way(undo_in_transport, {"transport_changes": moving}),
     "pause-and-resume": Way(pause_and_resume, {"transport_changes": moving}),
-    "needs-operator-and-retry": Way(trouble, {"protect_target": failing}),
-    "declared-off": Way(declared, {"protect_target": failing}),
+    "needs-operator-and-retry": Way(trouble, {"protect_target": once("DiskFull")}),
+    "declared-off": Way(declared, {"protect_target": once("DiskFull")}),
     "recovered-commit": Way(commit, request=RECOVERED),
     "recovered-undo": Way(undo, request=RECOVERED),
-    "new-commit": Way(commit, request={"destination": "new"}),
-    "new-undo": Way(undo, request={"destination": "new"}),
+    "new-commit": Way(commit, request=NEW),
+    "new-undo": Way(undo, request=NEW),
     "manual-with-cycles": Way(switch_over, request=MANUAL),
+    "scheduled": Way(commit, request=scheduled(seconds=8)),
+    "rescheduled": Way(reschedule, request=scheduled(hours=1)),
     "scheduled-by-reschedule": Way(reschedule, request=MANUAL),
     "undo-in-the-gate": Way(undo_in_the_gate, request=MANUAL),
-    "worker-crash": Way(commit, {"transport_changes": crashing, "power_on": crashing}),
+    "pause-in-the-gate": Way(pause_in_the_gate, request=MANUAL),
+    "trouble-at-the-last-look": Way(
+        trouble_at_the_last_look, {"check_drift": once("VmChanged")}, WITHOUT_CYCLES
+    ),
+    "pause-at-the-last-look": Way(pause_at_the_last_look, {"check_drift": looking}, WITHOUT_CYCLES),
+    "rebase": Way(follow, {"check_drift": once("ReplicaGrown")}),
+    "budget-kept": Way(commit, request={"switch": {"downtime_budget": "PT1H"}}),
+    "worker-crash": Way(crash, moving=False),
+    "site-unreachable": Way(commit, {"calculate_difference": AWAY, "probe": back_soon}),
+    "site-unreachable-in-the-undo": Way(undo, {"restore_replica": AWAY, "probe": back_soon}),
     "cancellation": Way(cancelled, {"transport_changes": moving}),
     "cancellation-after-a-skipped-start": Way(cancelled_late, request={"power_on_target": False}),
     "approval": Way(approved, request={"approvals": 2}),
     "adjusted": Way(adjusted, {"transport_changes": moving}),
-    "auto-commit": Way(by_itself, request={"finalize": {"mode": "auto_commit", "after": "PT1S"}}),
+    "limits-at-start": Way(commit, request=LIMITED),
+    "auto-commit": Way(by_itself, request={"finalize": {"mode": "auto_commit", **SOON}}),
+    "auto-undo": Way(by_itself, request={"finalize": {**AUTO_UNDO["finalize"], **SOON}}),
+    "pause-in-the-decision": Way(pause_in_the_decision, request=AUTO_UNDO),
     "probe-failed": Way(
         alarmed,
         {"watch_decision": refused_by_a_probe},
@@ -236,10 +436,42 @@ PATHS: dict[str, Way] = {
             }
         },
     ),
+    "watch-failed": Way(alarmed, {"watch_decision": once("SiteUnreachable")}, AUTO_UNDO),
     "hook": Way(commit, request={"hooks": [HOOK]}),
     "carried-over-undo": Way(undo, {"preflight": carrying}, {"carry_over": ["cpu"]}),
     "continued-as-new": Way(switch_over, {"preflight": hurried}, MANUAL),
+    "continued-in-the-gate": Way(continued_in_the_gate, {"preflight": hasty}, MANUAL),
+    "refused": Way(by_itself, {"preflight": refusing}),
+    "reconcile": Way(
+        by_itself,
+        {"inspect_run": left("web01", Finish.UNDO, LOST_IN_THE_SWITCH)},
+        workflow="FailbackReconcile",
+    ),
+    "reconcile-undo": reconcile("web02", Finish.UNDO, LOST_IN_THE_SWITCH),
+    "reconcile-commit": reconcile("web03", Finish.COMMIT, LOST_IN_THE_DECISION),
+    "reconcile-cleanup": reconcile("web04", Finish.CLEANUP, LOST_IN_THE_DECISION),
+    "taken-up-undo": reconcile("web05", Finish.UNDO, LOST_IN_THE_SWITCH, then=True),
+    "taken-up-commit": reconcile("web06", Finish.COMMIT, LOST_IN_THE_DECISION, then=True),
+    "cleanup": Way(
+        by_itself,
+        request=CleanTarget(
+            run=RunRef(run_id="run-1", replica="web01"),
+            step=StepName.CLEAN_TARGET,
+            patience=timedelta(days=365),
+            target=TARGET,
+            tracking_was=True,
+        ),
+        workflow="FailbackCleanup",
+    ),
+    "preview": Way(by_itself, {"look_ahead": ahead}, workflow="FailbackPreview"),
 }
+
+
+EARLIER = frozenset(
+    {"trouble-at-the-last-look-before", "budget-kept-before", "watch-failed-before"}
+)
+"""Paths that were recorded with code from before a patch, and cannot be recorded any more: runs
+that had passed its place when it came."""
 
 
 def without_machine(value: Any) -> Any:
@@ -257,12 +489,20 @@ def without_machine(value: Any) -> Any:
 async def live(client: Client, name: str) -> list[dict[str, Any]]:
     """Live one path; the histories of all its executions, the first one first."""
     way = PATHS[name]
-    async with working(client, "", FailbackWorkflow, **way.script) as (site, queue):
-        handle = await begin(client, queue, {"replica": "web01", **way.request})
-        await way.drive(handle, site)
+    request = way.request() if callable(way.request) else way.request
+    if isinstance(request, dict):
+        request = {"replica": "web01", **request}
+    async with working(client, "", FailbackWorkflow, moving=way.moving, **way.script) as (
+        site,
+        queue,
+    ):
+        handle: Handle = await client.start_workflow(
+            way.workflow, request, id=f"{name}/{uuid.uuid4().hex[:8]}", task_queue=queue
+        )
+        another = await way.drive(handle, site)
         await handle.result()
         found = []
-        async for one in client.list_workflows(f'WorkflowId="{handle.id}"'):
+        async for one in client.list_workflows(f'WorkflowId="{another or handle.id}"'):
             execution = client.get_workflow_handle(one.id, run_id=one.run_id)
             found.append((one.start_time, await execution.fetch_history()))
     found.sort(key=lambda each: each[0])
@@ -270,23 +510,29 @@ async def live(client: Client, name: str) -> list[dict[str, Any]]:
 
 
 async def record(client: Client, name: str) -> None:
-    """Live one path and store its histories."""
+    """Live one path and store its histories under the next name that is free."""
     HISTORIES.mkdir(exist_ok=True)
-    for number, history in enumerate(await live(client, name)):
+    versions = (name, *(f"{name}+{number}" for number in range(2, 1000)))
+    stem = next(one for one in versions if not (HISTORIES / f"{one}.json").exists())
+    histories = await live(client, name)
+    assert histories, f"{name} left no history"
+    for number, history in enumerate(histories):
         suffix = f".{number + 1}" if number else ""
         text = json.dumps(history, indent=None, separators=(",", ":"))
-        (HISTORIES / f"{name}{suffix}.json").write_text(text + "\n")
+        (HISTORIES / f"{stem}{suffix}.json").write_text(text + "\n")
 
 
 async def main(names: list[str]) -> None:
-    """Record every path, or those named, on a dev server of our own."""
+    """Record the paths named, or all that have no history, on a dev server of our own."""
+    missing = [name for name in PATHS if not (HISTORIES / f"{name}.json").exists()]
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=str(paths.temporal()),
         dev_server_startup_timeout=timedelta(seconds=60),
         search_attributes=SEARCH_ATTRIBUTES,
         plugins=[failback_plugin()],
     ) as env:
-        for name in names or PATHS:
+        for name in names or missing:
+            print(name, flush=True)
             await record(env.client, name)
 
 

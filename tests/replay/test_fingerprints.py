@@ -12,8 +12,10 @@ import pytest_asyncio
 
 from failback.contracts.words import Destination, StepName
 from tests.replay import fingerprints
-from tests.replay.fingerprints import HISTORIES, WORKFLOWS, Fingerprints, patches_in
+from tests.replay.contents import HISTORIES, read, recordings, told
+from tests.replay.fingerprints import WORKFLOWS, Fingerprints, patches_in
 from tests.replay.lives import AUTO_UNDO, COMMIT, DESTINATIONS, SWITCH, UNDO, Life, all_lives
+from tests.workflow.stand_ins import ALL
 from workflows.engine import Engine
 from workflows.life import Life as WorkflowLife
 from workflows.steps import LISTS, Step
@@ -49,13 +51,22 @@ async def test_a_life_shows_what_its_name_says(lived: Lived) -> None:
         assert set(life.shows) <= set(lived[name]), name
 
 
-def test_every_patch_is_lived(lived: Lived) -> None:
+def test_every_operation_and_patch_is_lived(lived: Lived) -> None:
     given = {command for commands in lived.values() for command in commands}
+    recorded = {
+        word
+        for stem, files in recordings().items()
+        if (words := told(read(files)))[0] != "started Failback"
+        for word in words
+    }
     patches = {name for file in WORKFLOWS.glob("*.py") for name in patches_in(file.read_text())}
     assert {f"marker {patch}" for patch in patches} <= given
+    for operation in ALL:
+        # The small workflows are no lives: their histories, which are never recorded over, count.
+        assert f"activity {operation.name}" in given or f"scheduled {operation.name}" in recorded
 
 
-@pytest.mark.parametrize("place", ["original"])
+@pytest.mark.parametrize("place", ["original", "recovered", "new"])
 @pytest.mark.parametrize("end", ["commit", "undo"])
 async def test_a_life_gives_the_commands_that_a_server_recorded(place: str, end: str) -> None:
     """The virtual clock tells no tales: the same activities, in the same order."""

@@ -46,12 +46,23 @@ Script = Callable[[Any, int], Any]
 class Site:
     """Scripted answers by operation name; counts the calls."""
 
+    client: Client
+    queue: str
     script: dict[str, Script] = field(default_factory=dict)
     issued: list[str] = field(default_factory=list)
 
     def activities(self, names: set[str] | None = None) -> list[Callable[..., Any]]:
         """One activity per operation (of these names)."""
         return [self._activity(o) for o in ALL if names is None or o.name in names]
+
+    def movers(self) -> Worker:
+        """A worker for what moves bytes, not yet running."""
+        return Worker(
+            self.client,
+            task_queue=mover_queue(self.queue, "production"),
+            activities=self.activities({"transport_changes", "verify"}),
+            max_heartbeat_throttle_interval=timedelta(milliseconds=100),
+        )
 
     def _activity(self, operation: Operation[Any, Any]) -> Callable[..., Any]:
         async def run(argument: Any) -> Any:
@@ -87,10 +98,17 @@ async def wait_for_cancel() -> None:
 
 @contextlib.asynccontextmanager
 async def working(
-    client: Client, on: str = "", workflow: type = FailbackWorkflow, **script: Script
+    client: Client,
+    on: str = "",
+    workflow: type = FailbackWorkflow,
+    *,
+    moving: bool = True,
+    **script: Script,
 ) -> AsyncIterator[tuple[Site, str]]:
-    """Workers for control and movers, on a queue of their own unless `on` names one."""
-    queue, site = on or f"failback-{uuid.uuid4().hex[:8]}", Site(script)
+    """Workers for control and, if `moving`, movers, on a queue of their own unless `on` names
+    one."""
+    queue = on or f"failback-{uuid.uuid4().hex[:8]}"
+    site = Site(client, queue, script)
     control = Worker(
         client,
         task_queue=queue,
@@ -98,13 +116,7 @@ async def working(
         activities=site.activities(),
         max_heartbeat_throttle_interval=timedelta(milliseconds=100),
     )
-    mover = Worker(
-        client,
-        task_queue=mover_queue(queue, "production"),
-        activities=site.activities({"transport_changes", "verify"}),
-        max_heartbeat_throttle_interval=timedelta(milliseconds=100),
-    )
-    async with control, mover:
+    async with control, site.movers() if moving else contextlib.nullcontext():
         yield site, queue
 
 
