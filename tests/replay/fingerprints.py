@@ -52,6 +52,7 @@ class Fingerprints:
             if now != then.lives[life]:
                 off = f" also without {' and '.join(added)}" if added else ""
                 wrong.append(f"{life} gives other commands{off}")
+                continue
             wrong += [
                 f"{life} gives other commands to a run from before {patch}"
                 for patch in then.patches

@@ -355,6 +355,7 @@ class Life:
 
 
 CONTINUED = "continue as new"
+STUCK = "it waits for ever"
 
 
 def _notebook(made: World) -> Notebook:
@@ -367,6 +368,9 @@ async def _lived(made: World, *, taken_up: bool) -> str:
         outcome = await made.runtime.drive(made.life.live(taken_up=taken_up))
     except GoOnLater:
         return CONTINUED
+    except AssertionError:
+        # A change has left people waiting for what does not come: it is shown like any other one.
+        return f"{STUCK} in {made.run.phase}"
     return f"complete {outcome.value}"
 
 

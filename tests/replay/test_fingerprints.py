@@ -14,7 +14,16 @@ from failback.contracts.words import Destination, StepName
 from tests.replay import fingerprints
 from tests.replay.contents import HISTORIES, read, recordings, told
 from tests.replay.fingerprints import WORKFLOWS, Fingerprints, patches_in
-from tests.replay.lives import AUTO_UNDO, COMMIT, DESTINATIONS, SWITCH, UNDO, Life, all_lives
+from tests.replay.lives import (
+    AUTO_UNDO,
+    COMMIT,
+    DESTINATIONS,
+    STUCK,
+    SWITCH,
+    UNDO,
+    Life,
+    all_lives,
+)
 from tests.workflow.stand_ins import ALL
 from workflows.engine import Engine
 from workflows.life import Life as WorkflowLife
@@ -49,6 +58,7 @@ async def test_lives_are_the_same_every_time() -> None:
 async def test_a_life_shows_what_its_name_says(lived: Lived) -> None:
     for name, life in (await all_lives()).items():
         assert set(life.shows) <= set(lived[name]), name
+        assert not lived[name][-1].startswith(STUCK), name
 
 
 def test_every_operation_and_patch_is_lived(lived: Lived) -> None:
