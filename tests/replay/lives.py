@@ -34,6 +34,8 @@ Act = tuple[RequestKind, dict[str, Any]]
 React = dict[Phase, list[tuple[timedelta, list[Act]]]]
 """What people do, so long after a phase was entered."""
 Script = dict[str, Callable[[Any, int], Any]]
+BESIDE = (op.PROBE, op.RUN_HOOK, op.WATCH_DECISION, op.SET_LIMITS)
+"""Operations that are no steps, and that no journal tells of."""
 
 
 @dataclass
@@ -57,7 +59,7 @@ class Notebook(VirtualRuntime):
         if stop():
             raise OperationStopped
         self.commands.append(f"activity {operation.name}")
-        key = self._intent(argument)
+        key = self._intent(operation, argument)
         time = self.commands.count(f"activity {operation.name}") - 1
         acts = self.on.get((operation.name, time), [])
         if (act := self.before.get(next(self.numbers))) is not None:
@@ -77,11 +79,14 @@ class Notebook(VirtualRuntime):
         except OperationStopped:
             self.commands.append(f"cancel {operation.name}")
             raise
-        done = {"finished_at": self.clock, "evidence": result.model_dump_json()}
-        self.journal[key] = self.journal[key].model_copy(update=done)
+        if key in self.journal:
+            done = {"finished_at": self.clock, "evidence": result.model_dump_json()}
+            self.journal[key] = self.journal[key].model_copy(update=done)
         return result
 
-    def _intent(self, argument: Any) -> tuple[str, str, str]:
+    def _intent(self, operation: op.Operation[Any, Any], argument: Any) -> tuple[str, str, str]:
+        if operation in BESIDE:
+            return ("", "", "")
         plan = getattr(argument, "plan", None)
         disk = str(getattr(plan, "address", ""))
         mark = f"failback/run-1/{getattr(argument, 'purpose', '')}"
@@ -271,6 +276,13 @@ class Life:
         Args:
             off: patches whose places the run had passed when they came.
         """
+        try:
+            return await self._commands(off)
+        except Exception as error:
+            # A change has left people waiting for what does not come, or worse: it has a name too.
+            return [f"{FAILED}: {type(error).__name__}: {error}"]
+
+    async def _commands(self, off: frozenset[str]) -> list[str]:
         if self.ended_at is not None:
             return await self._reconciled(off)
         made = self._begin(None, self.react, off, long=self.long)
@@ -355,7 +367,7 @@ class Life:
 
 
 CONTINUED = "continue as new"
-STUCK = "it waits for ever"
+FAILED = "it cannot be lived any more"
 
 
 def _notebook(made: World) -> Notebook:
@@ -368,9 +380,6 @@ async def _lived(made: World, *, taken_up: bool) -> str:
         outcome = await made.runtime.drive(made.life.live(taken_up=taken_up))
     except GoOnLater:
         return CONTINUED
-    except AssertionError:
-        # A change has left people waiting for what does not come: it is shown like any other one.
-        return f"{STUCK} in {made.run.phase}"
     return f"complete {outcome.value}"
 
 
