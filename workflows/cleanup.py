@@ -63,6 +63,7 @@ async def start_cleanup(facts: Facts) -> None:
                 tracking_was=facts.known.target_tracking,
             ),
             id=cleanup_id(facts.run.run_id),
+            static_summary=f"Tidy up after the failback of {facts.run.replica}",
             parent_close_policy=workflow.ParentClosePolicy.ABANDON,
         )
     except WorkflowAlreadyStartedError:

@@ -22,6 +22,10 @@ AGAIN = ("scheduled calculate_difference", "scheduled transport_changes")
 """A cycle."""
 PATCHED = "marker looks-again"
 
+TOO_LARGE = frozenset({"bounded-input"})
+"""Patches of which no history is kept: it would hold a start request beyond the bound. The replay
+of a commit that began with one stands for it."""
+
 CONTENT: dict[str, tuple[str, ...]] = {
     "commit": ("scheduled verify", "scheduled power_on", *COMMITTED),
     "undo": ("scheduled verify", "scheduled power_on", *REVERSED, *UNDONE),
@@ -46,6 +50,30 @@ CONTENT: dict[str, tuple[str, ...]] = {
         "retry accepted",
         "scheduled protect_target",
         *COMMITTED,
+    ),
+    "declared-off": (
+        "protect_target failed DiskFull",
+        "marker attests-by-reference",
+        "retry rejected",
+        "retry accepted",
+        "scheduled protect_target",
+        *COMMITTED,
+    ),
+    "cancellation-after-a-skipped-start": (
+        "scheduled set_replica_state",
+        "scheduled watch_decision",
+        "cancellation",
+        "marker left-power-on",
+        "signal commit",
+        "ended COMMITTED",
+    ),
+    "cancellation-after-a-skipped-start-before": (
+        "scheduled set_replica_state",
+        "scheduled watch_decision",
+        "cancellation",
+        "cancel watch_decision",
+        "scheduled settle",
+        *UNDONE,
     ),
     "recovered-commit": (
         # The old source VM, and the target.

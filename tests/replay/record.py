@@ -117,8 +117,7 @@ async def cancelled(handle: Handle, site: Site) -> None:
 
 
 async def cancelled_late(handle: Handle, site: Site) -> None:
-    """Cancellation where the power-on was left to people; then they commit. It once was an undo:
-    such a history is kept beside, as `.before`."""
+    """Cancellation where the power-on was left to people; then they commit. It once was an undo."""
     await until(handle, Phase.AWAITING_DECISION)
     await handle.cancel()
     async with asyncio.timeout(20):
@@ -468,7 +467,12 @@ PATHS: dict[str, Way] = {
 
 
 EARLIER = frozenset(
-    {"trouble-at-the-last-look-before", "budget-kept-before", "watch-failed-before"}
+    {
+        "trouble-at-the-last-look-before",
+        "budget-kept-before",
+        "watch-failed-before",
+        "cancellation-after-a-skipped-start-before",
+    }
 )
 """Paths that were recorded with code from before a patch, and cannot be recorded any more: runs
 that had passed its place when it came."""

@@ -46,7 +46,7 @@ async def half_upgraded(
     """Workers that know all operations but one, which they have in another version."""
     url = f"sqlite:///{folder}/catalog.db"
     schema.migrate(url)
-    catalog, site = Catalog(url), Site()
+    catalog, site = Catalog(url), Site(client, queue)
     activities = site.activities({one.name for one in ALL if one is not of_another_version})
     if of_another_version is not None:
         activities.append(bind(newer(of_another_version), never, catalog))
