@@ -54,6 +54,8 @@ class VerifyActivities:
             f"Disk {plan.address} differed at byte {outcome.first_difference_offset} after pass "
             f"{plan.pass_no} ({plan.method}); the whole disk was compared again."
         )
+        # One that was overtaken meanwhile has compared with what newer ones write.
+        attempt.beat()
         self.catalog.raise_alarm(argument.run.run_id, "VERIFY_MISMATCH", alarm)
         self._repair(argument, attempt)
         with self.disks.open_pair(argument, attempt, writable=False) as pair:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
 
-from activities.disks import disk_id
+from activities.disks import Pair, disk_id
 from activities.edge import Attempt, bind, disk_lease
 from activities.transfer import TransferActivities
+from activities.verify import VerifyActivities
 from failback.contracts.operations import (
     CalculateDifference,
     DifferencePlan,
@@ -25,6 +27,7 @@ from failback.contracts.operations import (
 )
 from failback.contracts.vm import DiskAddress, DiskOpening, DiskPair
 from failback.contracts.words import Method, Phase, PowerState, StepName
+from failback.disks.digest import VerifyOutcome
 from failback.disks.ledger import LedgerIdentity, SegmentRecord
 from failback.disks.plan import Extent, TransferPlan
 from failback.errors import StateConflict
@@ -233,6 +236,39 @@ def test_a_difference_found_by_verify_is_repaired_and_alarmed(world: World) -> N
     assert "differed at byte" in result.alarm
     assert source.read_bytes() == target.read_bytes()
     assert [alarm.code for alarm in world.catalog.alarms("run-1")] == ["VERIFY_MISMATCH"]
+
+
+def test_a_verification_that_was_overtaken_raises_no_alarm(world: World) -> None:
+    made = plan(world)
+    _, target = files(world)
+    with target.open("r+b") as file:
+        file.seek(300_050)
+        file.write(b"flipped")
+
+    class Slow(VerifyActivities):
+        def _digest(self, argument: Verify, pair: Pair, *, whole_disk: bool) -> VerifyOutcome:
+            found = super()._digest(argument, pair, whole_disk=whole_disk)
+            world.catalog.take_lease(disk_lease(argument.target), "a newer attempt")
+            return found
+
+    rooms = world.rooms
+    slow = Slow(
+        rooms.sites,
+        rooms.disks,
+        rooms.ledger,
+        rooms.catalog,
+        rooms.options,
+        rooms.segment_bytes,
+        rooms.verify_fraction,
+        random.Random(1),
+    )
+    activity = bind(op.VERIFY, slow.verify, world.catalog)
+
+    with pytest.raises(ApplicationError) as caught:
+        world.environment().run(activity, verification(made))
+
+    assert caught.value.type == "LeaseLost"
+    assert not world.catalog.alarms("run-1")
 
 
 def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDifference:
