@@ -195,7 +195,7 @@ class Simulation:
         self.strays = self.stranger.random() < 0.2
         """Whether somebody will run the replica for a moment while it must be off."""
         self.dr.vm(self.replica).shutdown_looks = self.stranger.choice([0, 0, 0, 2])
-        self.kept: dict[int, int] = {}
+        self.kept: dict[int, tuple[int, int]] = {}
         """What the last byte of a disk of the replica must be at the end, by key."""
         self.stood: Counter[str] = Counter()
         """How often the operator found it standing, by the code of the error."""
@@ -276,8 +276,9 @@ class Simulation:
             self.strays = False
             vm.turn(PowerState.ON)
             disk = self.stranger.choice(vm.disks)
-            disk.data[-1] ^= 0xFF
-            self.kept[disk.key] = disk.data[-1]
+            at = len(disk.data) - 1
+            disk.data[at] ^= 0xFF
+            self.kept[disk.key] = at, disk.data[at]
             vm.turn(PowerState.OFF)
             self.crew.note("somebody ran the replica")
 
@@ -450,8 +451,8 @@ class Simulation:
             raise Wrong(f"claims remain: {self.catalog.claims()}")
         now = self._picture()
         replica = now["web01-replica"]
-        last = {disk.key: disk.data[-1] for disk in self.dr.vm(self.replica).disks}
-        if lost := {key for key, byte in self.kept.items() if last[key] != byte}:
+        held = {disk.key: disk.data for disk in self.dr.vm(self.replica).disks}
+        if lost := {key for key, (at, byte) in self.kept.items() if held[key][at] != byte}:
             raise Wrong(f"what somebody wrote to the replica is lost: disks {lost}")
         state = self.catalog.get_replica("web01").state
         if self.outcome is Outcome.COMMITTED:
