@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.helpers.lab import ROOT, LabHandle
+from tests.helpers.nursery import Forked, Nursery
 from tools import paths
 
 T = TypeVar("T")
@@ -71,7 +72,7 @@ def environment(**more: str) -> dict[str, str]:
 class Child:
     """A program that runs beside the test; its output goes to a file."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | Forked
     log: Path
 
     @classmethod
@@ -183,6 +184,8 @@ class Stack:
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Settings that differ from those below, by table."""
     workers: list[Child] = field(default_factory=list)
+    nursery: Nursery | None = None
+    """Where workers come from; None: each is a new program."""
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -232,11 +235,14 @@ class Stack:
 
     def worker(self, settings: Path | None = None, *, ready: bool = True) -> Child:
         """Start a worker process; `ready`: wait until it polls."""
-        child = Child.start(
-            [sys.executable, str(ROOT / "worker.py"), "--settings", str(settings or self.settings)],
-            self.folder / f"worker-{len(self.workers)}.log",
-            self.env(),
-        )
+        arguments = ["--settings", str(settings or self.settings)]
+        log = self.folder / f"worker-{len(self.workers)}.log"
+        log.touch()
+        if self.nursery is not None:
+            child = Child(self.nursery.worker(arguments, log, self.env()), log)
+        else:
+            argv = [sys.executable, str(ROOT / "worker.py"), *arguments]
+            child = Child.start(argv, log, self.env())
         self.workers.append(child)
         if ready:
             child.says("worker ready")
@@ -259,6 +265,22 @@ class Stack:
             worker.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.lab.stop()
+
+
+def start_nursery() -> Nursery:
+    """A process that forks workers; it dies with this one."""
+    return Nursery(
+        subprocess.Popen(
+            [
+                *(sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid())),
+                *(sys.executable, "-m", "tests.helpers.nursery"),
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(),
+            cwd=ROOT,
+        )
+    )
 
 
 def run(argv: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
