@@ -12,6 +12,7 @@ from temporalio.testing import TimeSkippingConfig, WorkflowEnvironment
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from starter.plugin import SEARCH_ATTRIBUTES, failback_plugin
+from tests.helpers.matrix import Table
 from tools import paths
 
 FAST_TIMERS = ["--dynamic-config-value", 'history.timerProcessorMaxTimeShift="10ms"']
@@ -34,6 +35,11 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
     """For every run with several processes."""
     return Sharing(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Here and not beside its tests: only this file is read by the process that reports."""
+    config.pluginmanager.register(Table(), "crash-matrix")
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
