@@ -25,7 +25,7 @@ from starter.client import FailbackClient
 from starter.errors import WorkerAbsent
 from starter.plugin import connect
 from starter.shell import Shell
-from tests.helpers.stack import Stack, until
+from tests.helpers.stack import Stack, TemporalServer, until
 
 T = TypeVar("T")
 MIB = 1 << 20
@@ -86,8 +86,9 @@ def enrol(
 class Scene:
     """One replica of one installation, its run, and what is known of it from outside."""
 
-    def __init__(self, stack: Stack, key: str) -> None:
+    def __init__(self, stack: Stack, key: str, server: TemporalServer | None = None) -> None:
         self.stack, self.key, self.lab = stack, key, stack.lab.control
+        self.server = server
         self.loop = asyncio.Runner(loop_factory=asyncio.new_event_loop)
         self.temporal: Client = self.wait(connect(stack.env()))
         self.client = FailbackClient(self.temporal, task_queue=stack.queue)
@@ -112,6 +113,11 @@ class Scene:
     def start(self, **options: Any) -> BeginAnswer:
         """Start a run; preflight has answered."""
         return self.wait(self.client.start(StartRequest(replica=self.key, **options)))
+
+    def begin(self, **options: Any) -> None:
+        """Start a run; nobody need have looked at it."""
+        request = StartRequest(replica=self.key, **options)
+        self.wait(self.client.start(request, wait=False))
 
     @property
     def handle(self) -> WorkflowHandle[Any, Any]:
@@ -143,9 +149,13 @@ class Scene:
         """Commit, and wait for the end of the run and of its cleanup."""
         answer = self.wait(self.client.commit(self.key, Request(by="ann")))
         assert answer.accepted, answer.message
-        status = self.wait(asyncio.wait_for(self.client.wait(self.key), 30))
+        return self.cleaned()
+
+    def cleaned(self, timeout_s: float = 30.0) -> Status:
+        """Wait for the end of a run that was committed, and of its cleanup."""
+        status = self.ended(timeout_s)
         cleanup = self.temporal.get_workflow_handle(f"failback-cleanup/{status.run_id}")
-        self.wait(asyncio.wait_for(cleanup.result(), 30))
+        self.wait(asyncio.wait_for(cleanup.result(), timeout_s))
         return status
 
     def ask_undo(self) -> Answer:
@@ -166,11 +176,16 @@ class Scene:
         """Wait until so many segments of the run are flushed and in the ledger."""
         until(f"{pass_segments} segments done", lambda: self.ledger()[0] >= pass_segments)
 
-    def ledger(self) -> tuple[int, int]:
-        """Finished segments of all passes, and their bytes."""
-        # Read beside the workers: a connection that writes nothing disturbs nobody.
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """The catalog's file, read beside the workers: what writes nothing disturbs nobody."""
         url = f"file:{self.stack.catalog_file}?mode=ro"
         with closing(sqlite3.connect(url, uri=True)) as database:
+            yield database
+
+    def ledger(self) -> tuple[int, int]:
+        """Finished segments of all passes, and their bytes."""
+        with self.reading() as database:
             count, size = database.execute(
                 "select count(*), coalesce(sum(examined_bytes), 0) from ledger_segment"
             ).fetchone()

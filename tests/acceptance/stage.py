@@ -43,7 +43,7 @@ def stager(
         lab = start_lab(world, home, *flags)
         stack = Stack(lab, home, address or server.address, f"queue-{key}", dict(settings))
         later(stack.close)
-        scene = Scene(stack, key)
+        scene = Scene(stack, key, server)
         later(scene.close)
         return scene
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from failback.contracts.words import Phase, StepName
+from failback.contracts.words import Destination, Phase, StepName
 from failback.hypervisor.vsphere.sites import VsphereSites
 from failback.settings import load_settings
-from tests.acceptance.killing import Killer, Moment
+from tests.acceptance.killing import Killer, Moment, noted
 from tests.acceptance.scene import MIB, REPLICA, SOURCE, Scene, world
 from tests.acceptance.stage import Stage
 from tests.helpers.stack import until
@@ -86,13 +86,15 @@ def larger(scene: Scene, old: bytes) -> None:
     ],
     ids=lambda moment: moment.name.lower(),
 )
-def test_the_target_follows_a_replica_that_has_grown(stage: Stage, moment: Moment) -> None:
+def test_the_target_follows_a_replica_that_has_grown(
+    stage: Stage, moment: Moment, request: pytest.FixtureRequest
+) -> None:
     scene, _ = grown(stage)
 
+    killer = Killer(scene, Destination.ORIGINAL, [StepName.REBASE_TARGET], noted(request))
+    killer.expect(StepName.REBASE_TARGET)
     assert ask(scene, "retry", "--rebase-target")["accepted"]
-    killer = Killer(scene, [StepName.READY_TO_SWITCH, StepName.REBASE_TARGET])
     killer.kill_at([StepName.REBASE_TARGET], moment)
-    print(killer.cells)
     scene.until(Phase.AWAITING_DECISION, timeout_s=60)
 
     expect_growth(scene)
