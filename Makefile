@@ -36,7 +36,7 @@ test: setup ## Run the tests (ARGS='...' for pytest).
 	@$(VENV) -m pytest -n $(PROCESSES) $(ARGS)
 
 # Variables given to make reach the tests as environment variables; -s shows seeds as they come.
-soak: setup ## Run the long proofs, 10 minutes (SOAK_MINUTES=..., KILLS=... per method, SEED=...).
+soak: setup ## Run the long proofs, two hours (MATRIX_ROUNDS=..., SOAK_MINUTES=..., KILLS=... per method, SEED=...).
 	@$(VENV) -m pytest -m soak -s $(ARGS)
 	@SEEDS=$${SEEDS:-20000} $(VENV) -m pytest -n 2 --timeout 0 tests/simulation
 
