@@ -122,7 +122,8 @@ def deeds(destination: Destination) -> dict[StepName, Deed]:
         return large and snapshots(None, "target", there=True)(scene)
 
     def unmarked(scene: Scene) -> bool:
-        return not target(scene)["custom_values"].get("failback.state")
+        # The first of the attributes that go: the call that is held is its.
+        return not target(scene)["custom_values"].get("failback.job")
 
     def connected(scene: Scene) -> bool:
         return look(scene, NEW) is not None
