@@ -85,6 +85,10 @@ class Killer:
     disks: int = 2
     known: dict[StepName, Deed] = field(init=False)
     asked: set[StepName] = field(default_factory=set)
+    stood: set[str] = field(default_factory=set)
+    """Activities of earlier steps: another attempt of them is not the step that is waited for."""
+    begun: dict[StepName, int] = field(default_factory=dict)
+    """How many attempts each step had begun when its worker died: whoever goes on begins more."""
 
     def __post_init__(self) -> None:
         self.known = deeds(self.destination)
@@ -106,6 +110,7 @@ class Killer:
                     hit = self._before(database, step, following)
                 else:
                     hit = self._later(database, step, following, moment)
+            self.begun[step] = self._begun(step)
             self.note(Cell(self.destination, step, moment, hit))
             self._forget_worker()
             self.scene.stack.worker(ready=False)
@@ -218,9 +223,15 @@ class Killer:
         raise AssertionError(f"step {step} was not reached: {self.scene.status()}")
 
     def _due(self, step: StepName) -> bool:
-        """Whether the step that comes before this one in the run has finished."""
+        """Whether the step that comes before this one in the run has finished, and, where it was
+        recorded when its worker died, has finished again."""
         at = self.order.index(step) if step in self.order else 0
-        return at == 0 or self._finished(self.order[at - 1])
+        if at == 0:
+            return True
+        before = self.order[at - 1]
+        again = self._begun(before) >= self.begun.get(before, 0) + self._number(before)
+        recorded = before is StepName.PREFLIGHT or before in ENDING
+        return self._finished(before) and (again or recorded)
 
     def _ask(self, step: StepName) -> None:
         """What a person must ask for does not come by itself."""
@@ -232,7 +243,8 @@ class Killer:
     def _standing(self, step: StepName, locked: float) -> bool:
         """Whether every attempt of the step was handed out since the catalog is locked, so that it
         must be on its way to the lock."""
-        number = self.disks if OPERATIONS[step] in PER_DISK else 1
+        # A cleanup is a workflow of its own, which numbers its activities anew.
+        others = set() if step is StepName.CLEAN_TARGET else self.stood
         started = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
         deadline = time.monotonic() + WINDOW_S
         while time.monotonic() < deadline:
@@ -242,8 +254,10 @@ class Killer:
                 if one.activity_type.name == OPERATIONS[step]
                 and one.state == started
                 and one.last_started_time.ToNanoseconds() > locked * 1e9
+                and one.activity_id not in others
             ]
-            if len(found) == number:
+            if len(found) == self._number(step):
+                self.stood |= {one.activity_id for one in found}
                 return True
             time.sleep(0.01)
         return False
@@ -273,10 +287,18 @@ class Killer:
             return bool(self._one("select max(ended_at) from run"))
         done = self._one(
             "select count(*) = count(finished_at) and count(*) >= ? from step where step = ?",
-            self.disks if OPERATIONS[step] in PER_DISK else 1,
+            self._number(step),
             step.value,
         )
         return bool(done)
+
+    def _begun(self, step: StepName) -> int:
+        query = "select coalesce(sum(attempts), 0) from step where step = ?"
+        return int(self._one(query, step.value))
+
+    def _number(self, step: StepName) -> int:
+        """How many attempts of a step run side by side."""
+        return self.disks if OPERATIONS[step] in PER_DISK else 1
 
     def _one(self, query: str, *values: object) -> Any:
         with self.scene.reading() as database:
