@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from activities.edge import Attempt, disk_lease
+from activities.edge import Attempt, disk_lease, now
 from activities.limits import Conditions, RunThrottles
 from activities.places import host_of, meanwhile, moved_to
 from activities.room import LOOK_S, Reserve, RoomWatch
@@ -17,7 +18,7 @@ from failback.catalog.repository import Catalog
 from failback.contracts.operations import DiskCall
 from failback.contracts.vm import Disk, DiskOpening, VmIdentity
 from failback.contracts.words import Method
-from failback.disks.blockio import BlockIO
+from failback.disks.blockio import BlockIO, Clock
 from failback.disks.copier import CopyOptions
 from failback.disks.exporter import NbdkitCommand
 from failback.disks.fence import Fence, prove_dead
@@ -69,6 +70,8 @@ class Disks:
     reserve: Reserve = field(default_factory=Reserve)
     room_interval_s: float = LOOK_S
     runs: RunThrottles = field(default_factory=RunThrottles)
+    clock: Clock = time.monotonic
+    wall: Callable[[], datetime] = now
 
     def require(self, site: str, file: str) -> None:
         """Raise now what opening a disk would raise for its name and the settings."""
@@ -89,7 +92,9 @@ class Disks:
                 room = stack.enter_context(
                     RoomWatch(self.sites, self.reserve, call, self.room_interval_s)
                 )
-            made = Conditions(self.catalog, call, own, self.throttle, room, attempt)
+            made = Conditions(
+                self.catalog, call, own, self.throttle, room, attempt, self.clock, self.wall
+            )
             made.check()
             yield made
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from activities.attest import told
-from activities.edge import Attempt, now
+from activities.edge import Attempt
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import Done, PowerOff, Settle
 from failback.contracts.vm import VmIdentity, VmView
@@ -14,9 +14,12 @@ from failback.contracts.words import PowerState
 from failback.hypervisor.ports import Beat, Site
 
 Sleep = Callable[[float], None]
+Clock = Callable[[], datetime]
 
 
-def note_request(catalog: Catalog, argument: PowerOff, view: VmView, attempt: Attempt) -> datetime:
+def note_request(
+    catalog: Catalog, argument: PowerOff, view: VmView, attempt: Attempt, at: datetime
+) -> datetime:
     """Record that the guest is about to be asked to shut down; when it was so for the first time
     in this scheduling."""
     return catalog.step_intent(
@@ -25,25 +28,33 @@ def note_request(catalog: Catalog, argument: PowerOff, view: VmView, attempt: At
         f"{argument.step.value}/guest",
         f"{argument.vm} {attempt.scheduling}",
         mark=_boot(view),
-        at=now(),
+        at=at,
     )
 
 
-def until_off(site: Site, vm: VmIdentity, deadline: datetime, beat: Beat, sleep: Sleep) -> bool:
+def until_off(
+    site: Site, vm: VmIdentity, deadline: datetime, beat: Beat, sleep: Sleep, clock: Clock
+) -> bool:
     """Wait until the VM is off; False when it is not by the deadline."""
     pause = 0.05
     while True:
         beat()
         if told(site.read([vm])[0]).power is PowerState.OFF:
             return True
-        if now() >= deadline:
+        if clock() >= deadline:
             return False
         sleep(pause)
         pause = min(pause * 1.5, 2.0)
 
 
 def settle_guest(
-    site: Site, catalog: Catalog, vm: VmIdentity, argument: Settle, attempt: Attempt, sleep: Sleep
+    site: Site,
+    catalog: Catalog,
+    vm: VmIdentity,
+    argument: Settle,
+    attempt: Attempt,
+    sleep: Sleep,
+    clock: Clock,
 ) -> Done:
     """Wait for a guest that was asked to shut down and may still do so.
 
@@ -54,7 +65,7 @@ def settle_guest(
     asked = _asked(catalog, argument.run.run_id, told(site.read([vm])[0]))
     if asked is None:
         return Done()
-    if until_off(site, vm, asked + argument.guest_timeout, attempt.beat, sleep):
+    if until_off(site, vm, asked + argument.guest_timeout, attempt.beat, sleep, clock):
         return Done(evidence=f"the guest of {vm} shut down, as it was asked to")
     late = f"The guest of {vm} was asked to shut down and is not off after {argument.guest_timeout}"
     if vm in argument.may_force:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from activities.attest import NOBODY_KNOWS, power_of, require_attested, told
 from activities.disks import Disks
@@ -34,12 +35,13 @@ HOST_AWAY = ("HostCommunication", "HostNotConnected", "HostNotReachable")
 
 @dataclass(frozen=True)
 class PowerActivities:
-    """Power operations; `sleep` and the poll interval are injected for tests."""
+    """Power operations; `sleep` and the clock are injected for tests."""
 
     sites: Sites
     catalog: Catalog
     disks: Disks
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], datetime] = now
 
     def power_off(self, argument: PowerOff, attempt: Attempt) -> PowerOffResult:
         """Bring the VM to off.
@@ -95,14 +97,14 @@ class PowerActivities:
         self, argument: PowerOff, attempt: Attempt, site: Site, view: VmView
     ) -> PowerOffResult:
         vm = argument.vm
-        first = note_request(self.catalog, argument, view, attempt)
+        first = note_request(self.catalog, argument, view, attempt, self.clock())
         deadline = first + argument.guest_timeout
         on = PowerState.ON
         if not site.shut_down_guest(vm, attempt.beat):
             site.power_off(vm, attempt.beat)
             return _off(site, argument, on, PowerOffWay.HARD, "has no tools: powered off hard")
-        if until_off(site, vm, deadline, attempt.beat, self.sleep):
-            took = f"shut down in {(now() - first).total_seconds():.1f} s"
+        if until_off(site, vm, deadline, attempt.beat, self.sleep, self.clock):
+            took = f"shut down in {(self.clock() - first).total_seconds():.1f} s"
             return _off(site, argument, on, PowerOffWay.GUEST_SHUTDOWN, took)
         late = f"did not shut down within {argument.guest_timeout}"
         if argument.on_guest_timeout is not GuestTimeoutPolicy.FORCE:

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from activities.cleanup import CleanupActivities
 from activities.creation import CreationActivities
 from activities.difference import DifferenceActivities
 from activities.disks import Disks
-from activities.edge import bind
+from activities.edge import bind, now
 from activities.gathering import Gathering
 from activities.hooks import HookActivities
 from activities.inventory import InventoryActivities
@@ -35,6 +35,7 @@ from failback.catalog import schema
 from failback.catalog.ledger import SqlLedgerStore
 from failback.catalog.repository import Catalog
 from failback.contracts.plan import Tuning
+from failback.disks.blockio import Clock, Sleep
 from failback.disks.budget import Budget
 from failback.disks.copier import CopyOptions
 from failback.disks.kinds import DatastoreAccess
@@ -77,6 +78,10 @@ class Rooms:
     ledger_retention: timedelta = timedelta(days=30)
     calls: Calls = field(default_factory=Calls)
     """The hooks of the settings."""
+    clock: Clock = time.monotonic
+    wall: Callable[[], datetime] = now
+    sleep: Sleep = time.sleep
+    random: random.Random = field(default_factory=random.SystemRandom)
 
 
 def build(settings: Settings) -> Activities:
@@ -141,10 +146,12 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
     gathering = Gathering(rooms.sites, catalog, rooms.disks, rooms.tuning, rooms.calls)
     inventory = InventoryActivities(rooms.sites, catalog, gathering)
     previews = PreviewActivities(catalog, gathering)
-    power = PowerActivities(rooms.sites, catalog, rooms.disks)
-    watch = WatchActivities(rooms.sites, catalog, rooms.calls, rooms.disks.reserve)
+    power = PowerActivities(rooms.sites, catalog, rooms.disks, rooms.sleep, rooms.wall)
+    watch = WatchActivities(
+        rooms.sites, catalog, rooms.calls, rooms.disks.reserve, rooms.sleep, rooms.wall
+    )
     hooks = HookActivities(rooms.calls, catalog)
-    snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks)
+    snapshots = SnapshotActivities(rooms.sites, catalog, rooms.disks, rooms.sleep, rooms.wall)
     cleanup = CleanupActivities(rooms.sites, catalog)
     rebase = RebaseActivities(rooms.sites, catalog, rooms.disks)
     reconcile = ReconcileActivities(rooms.sites, catalog)
@@ -186,7 +193,9 @@ def control(rooms: Rooms) -> list[Callable[..., Any]]:
 
 def mover(rooms: Rooms) -> list[Callable[..., Any]]:
     """Activities that open disks."""
-    transfer = TransferActivities(rooms.sites, rooms.disks, rooms.ledger, rooms.options)
+    transfer = TransferActivities(
+        rooms.sites, rooms.disks, rooms.ledger, rooms.options, rooms.clock
+    )
     verify = VerifyActivities(
         rooms.sites,
         rooms.disks,
@@ -195,7 +204,8 @@ def mover(rooms: Rooms) -> list[Callable[..., Any]]:
         rooms.options,
         rooms.segment_bytes,
         rooms.verify_fraction,
-        random.SystemRandom(),
+        rooms.random,
+        rooms.clock,
     )
     return [
         bind(op.TRANSPORT_CHANGES, transfer.transport_changes, rooms.catalog),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from activities.attest import NOBODY_KNOWS, require_attested, told
 from activities.disks import Disks
@@ -52,6 +52,7 @@ class SnapshotActivities:
     catalog: Catalog
     disks: Disks
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], datetime] = now
 
     def protect_target(self, argument: ProtectTarget, attempt: Attempt) -> ProtectTargetResult:
         """Make the target ready to be written.
@@ -144,7 +145,9 @@ class SnapshotActivities:
             try:
                 site = self.sites.site(vm.site)
                 waited.append(site.settle(vm, SETTLE_TIMEOUT, attempt.beat))
-                guest = settle_guest(site, self.catalog, vm, argument, attempt, self.sleep)
+                guest = settle_guest(
+                    site, self.catalog, vm, argument, attempt, self.sleep, self.clock
+                )
                 waited.append(guest.evidence)
                 alarms.append(guest.alarm)
             except NOBODY_KNOWS as error:

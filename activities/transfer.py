@@ -14,6 +14,7 @@ from failback.contracts.operations import (
     TransportChanges,
     TransportResult,
 )
+from failback.disks.blockio import Clock
 from failback.disks.copier import CopyOptions
 from failback.disks.label import read_label
 from failback.disks.ledger import LedgerStore, PassLedger
@@ -25,12 +26,13 @@ from failback.hypervisor.ports import Sites
 
 @dataclass(frozen=True)
 class TransferActivities:
-    """One activity per disk and pass."""
+    """One activity per disk and pass. The clock is injected for tests."""
 
     sites: Sites
     disks: Disks
     ledger: LedgerStore
     options: CopyOptions
+    clock: Clock = time.monotonic
 
     def transport_changes(self, argument: TransportChanges, attempt: Attempt) -> TransportResult:
         """Write what differs in the plan's areas of one disk.
@@ -38,7 +40,7 @@ class TransferActivities:
         Idempotent because writing compares first, finished segments are in the ledger only after
         their FLUSH, and the fence lets one writer at a time reach the disk.
         """
-        plan, began = argument.plan, time.monotonic()
+        plan, began = argument.plan, self.clock()
         attempt.details = waiting(plan)
         # The ledger speaks of bytes that only we wrote: a target that ran since proves nothing.
         # Where nobody can say whether it ran, verification reads the whole disk.
@@ -62,9 +64,9 @@ class TransferActivities:
                 options=self.disks.options(argument, self.options, conditions),
                 check=pair.check,
                 report=lambda now: _report(attempt, plan, now),
-                clock=time.monotonic,
+                clock=self.clock,
             )
-        return counted(plan, ledger, progress.resumed_bytes, time.monotonic() - began)
+        return counted(plan, ledger, progress.resumed_bytes, self.clock() - began)
 
 
 def _require_same_label(argument: TransportChanges, pair: Pair) -> None:

@@ -13,6 +13,7 @@ from activities.inventory import require_untouched
 from activities.transfer import waiting
 from failback.catalog.repository import Catalog
 from failback.contracts.operations import DifferencePlan, Verify, VerifyResult
+from failback.disks.blockio import Clock
 from failback.disks.copier import CopyOptions
 from failback.disks.digest import VerifyOutcome, verify
 from failback.disks.ledger import LedgerIdentity, LedgerStore
@@ -25,7 +26,7 @@ from failback.hypervisor.ports import Sites
 
 @dataclass(frozen=True)
 class VerifyActivities:
-    """One activity per disk."""
+    """One activity per disk. Clock and random choice are injected for tests."""
 
     sites: Sites
     disks: Disks
@@ -35,6 +36,7 @@ class VerifyActivities:
     segment_bytes: int
     fraction: float
     random: random.Random
+    clock: Clock = time.monotonic
 
     def verify(self, argument: Verify, attempt: Attempt) -> VerifyResult:
         """Digest both sides; on a difference compare the whole disk again and raise an alarm.
@@ -84,6 +86,7 @@ class VerifyActivities:
             random=self.random,
             check=pair.check,
             report=_ignore,
+            clock=self.clock,
         )
 
     def _repair(self, argument: Verify, attempt: Attempt) -> None:
@@ -108,7 +111,7 @@ class VerifyActivities:
                 options=self.disks.options(argument, self.options, conditions),
                 check=pair.check,
                 report=_ignore,
-                clock=time.monotonic,
+                clock=self.clock,
             )
 
 
