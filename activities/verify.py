@@ -23,6 +23,8 @@ from failback.disks.remote.scout import copy_from, verify_remote
 from failback.errors import VerifyMismatch
 from failback.hypervisor.ports import Sites
 
+CODE = "VERIFY_MISMATCH"
+
 
 @dataclass(frozen=True)
 class VerifyActivities:
@@ -48,17 +50,21 @@ class VerifyActivities:
         look = require_untouched(self.sites, argument.guard, moved_is_fatal=True)
         # What is believed to be written may not be there where somebody may have run the target.
         whole_disk = argument.whole_disk or bool(look.unread)
-        with self.disks.open_pair(argument, attempt, writable=False) as pair:
-            outcome = self._digest(argument, pair, whole_disk=whole_disk)
-        if outcome.equal:
-            return _result(plan, outcome)
-        alarm = (
-            f"Disk {plan.address} differed at byte {outcome.first_difference_offset} after pass "
-            f"{plan.pass_no} ({plan.method}); the whole disk was compared again."
-        )
-        # One that was overtaken meanwhile has compared with what newer ones write.
-        attempt.beat()
-        self.catalog.raise_alarm(argument.run.run_id, "VERIFY_MISMATCH", alarm)
+        # An attempt that died in its repair may have written what now compares equal and is not
+        # flushed: the repair is made again, to its end.
+        alarm = self._found_before(argument)
+        if not alarm:
+            with self.disks.open_pair(argument, attempt, writable=False) as pair:
+                outcome = self._digest(argument, pair, whole_disk=whole_disk)
+            if outcome.equal:
+                return _result(plan, outcome)
+            alarm = (
+                f"{_beginning(plan)} {outcome.first_difference_offset} after pass "
+                f"{plan.pass_no} ({plan.method}); the whole disk was compared again."
+            )
+            # One that was overtaken meanwhile has compared with what newer ones write.
+            attempt.beat()
+            self.catalog.raise_alarm(argument.run.run_id, CODE, alarm)
         self._repair(argument, attempt)
         with self.disks.open_pair(argument, attempt, writable=False) as pair:
             outcome = self._digest(argument, pair, whole_disk=True)
@@ -70,6 +76,14 @@ class VerifyActivities:
                 offset=outcome.first_difference_offset,
             )
         return _result(plan, outcome, repaired=True, alarm=alarm)
+
+    def _found_before(self, argument: Verify) -> str:
+        """The alarm of an earlier attempt; empty when none has found a difference in this pass."""
+        plan = argument.plan
+        alarms = self.catalog.alarms(argument.run.run_id)
+        found = (one.message for one in alarms if one.code == CODE)
+        begins, after = f"{_beginning(plan)} ", f" after pass {plan.pass_no} ("
+        return next((text for text in found if text.startswith(begins) and after in text), "")
 
     def _digest(self, argument: Verify, pair: Pair, *, whole_disk: bool) -> VerifyOutcome:
         # What is behind the other site's mover is digested there: nothing is streamed.
@@ -113,6 +127,11 @@ class VerifyActivities:
                 report=_ignore,
                 clock=self.clock,
             )
+
+
+def _beginning(plan: DifferencePlan) -> str:
+    """How the alarm of a disk begins."""
+    return f"Disk {plan.address} differed at byte"
 
 
 def _result(

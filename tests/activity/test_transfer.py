@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.exceptions import ApplicationError, CancelledError
@@ -12,6 +13,7 @@ from activities.disks import Pair, disk_id
 from activities.edge import Attempt, bind, disk_lease
 from activities.transfer import TransferActivities
 from activities.verify import VerifyActivities
+from failback.catalog.ledger import SqlLedgerStore
 from failback.contracts.operations import (
     CalculateDifference,
     DifferencePlan,
@@ -30,7 +32,7 @@ from failback.contracts.words import Method, Phase, PowerState, StepName
 from failback.disks.digest import VerifyOutcome
 from failback.disks.ledger import LedgerIdentity, SegmentRecord
 from failback.disks.plan import Extent, TransferPlan
-from failback.errors import StateConflict
+from failback.errors import DiskUnavailable, StateConflict
 from tests.activity.world import MIB, World, random_bytes, write_disk
 from workflows import operations as op
 
@@ -238,6 +240,22 @@ def test_a_difference_found_by_verify_is_repaired_and_alarmed(world: World) -> N
     assert [alarm.code for alarm in world.catalog.alarms("run-1")] == ["VERIFY_MISMATCH"]
 
 
+def verifying(world: World, kind: type[VerifyActivities]) -> Any:
+    """The activity `verify` of another class."""
+    rooms = world.rooms
+    made = kind(
+        rooms.sites,
+        rooms.disks,
+        rooms.ledger,
+        rooms.catalog,
+        rooms.options,
+        rooms.segment_bytes,
+        rooms.verify_fraction,
+        random.Random(1),
+    )
+    return bind(op.VERIFY, made.verify, world.catalog)
+
+
 def test_a_verification_that_was_overtaken_raises_no_alarm(world: World) -> None:
     made = plan(world)
     _, target = files(world)
@@ -251,24 +269,38 @@ def test_a_verification_that_was_overtaken_raises_no_alarm(world: World) -> None
             world.catalog.take_lease(disk_lease(argument.target), "a newer attempt")
             return found
 
-    rooms = world.rooms
-    slow = Slow(
-        rooms.sites,
-        rooms.disks,
-        rooms.ledger,
-        rooms.catalog,
-        rooms.options,
-        rooms.segment_bytes,
-        rooms.verify_fraction,
-        random.Random(1),
-    )
-    activity = bind(op.VERIFY, slow.verify, world.catalog)
-
     with pytest.raises(ApplicationError) as caught:
-        world.environment().run(activity, verification(made))
+        world.environment().run(verifying(world, Slow), verification(made))
 
     assert caught.value.type == "LeaseLost"
     assert not world.catalog.alarms("run-1")
+
+
+def test_a_repair_that_was_cut_off_is_made_again_although_both_sides_read_the_same(
+    world: World,
+) -> None:
+    made = plan(world)
+    world.run("transport_changes", made)
+    source, target = files(world)
+    with target.open("r+b") as file:
+        file.seek(300_050)
+        file.write(b"flipped")
+
+    class CutOff(VerifyActivities):
+        def _repair(self, argument: Verify, attempt: Attempt) -> None:
+            target.write_bytes(source.read_bytes())  # and nobody has flushed it
+            raise DiskUnavailable("The worker died.")
+
+    with pytest.raises(ApplicationError):
+        world.environment().run(verifying(world, CutOff), verification(made))
+    result = world.run("verify", verification(made))
+
+    assert result.repaired
+    assert "differed at byte" in result.alarm
+    ledger = world.rooms.ledger
+    assert isinstance(ledger, SqlLedgerStore)
+    assert ledger.is_complete(f"{made.plan.plan_id}/repair")
+    assert [alarm.times for alarm in world.catalog.alarms("run-1")] == [1]
 
 
 def difference(world: World, base: str | None, pass_no: int = 2) -> CalculateDifference:
