@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from failback.catalog.records import ReplicaRecord
@@ -14,7 +11,6 @@ from failback.contracts.start import StartRequest
 from failback.contracts.words import Destination, RequestKind
 from tests.simulation.run import SimRuntime, Simulation
 from workflows import operations as op
-from workflows import requests
 
 PLACES: dict[Destination, dict[str, Any]] = {
     Destination.ORIGINAL: {},
@@ -42,21 +38,19 @@ class Impatient(SimRuntime):
 class Scripted(Simulation):
     """One destination; `script` says what happens after so many minutes."""
 
-    def __init__(self, folder: Path, place: Destination, script: dict[int, Callable[[], None]]):
+    def __init__(self, place: Destination, script: dict[int, Callable[[], None]]):
         self.place, self.script = place, script
-        super().__init__(1, folder)
-        self.crew.quiet, self.grows = True, False
+        super().__init__(1)
+        self.crew.quiet, self.world.grows, self.world.plans = True, False, ""
 
     def to_the_end(self) -> ReplicaRecord:
         """Live it; what the catalog says then is for the test to judge."""
-        with closing(self.catalog):
-            asyncio.run(self._live())
-            return self.catalog.get_replica("web01")
+        self.live()
+        return self.catalog.get_replica("web01")
 
-    def ask(self, kind: RequestKind, **body: Any) -> None:
+    def say(self, kind: RequestKind, **body: Any) -> None:
         """Somebody asks, and it is accepted."""
-        given = ({"by": "bob", "reason": "the site is gone", **body},)
-        answer = requests.admit(self.run, kind, given, self.runtime.clock)
+        answer = self.ask(kind, "bob", **{"reason": "the site is gone", **body})
         assert answer.accepted, answer.message
 
     def _request(self) -> StartRequest:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from failback.contracts.words import (
@@ -20,41 +18,41 @@ from tests.simulation.scripted import Scripted
 class Away(Scripted):
     """After the switch production goes away, and its VMs lose their power with it."""
 
-    def __init__(self, folder: Path, place: Destination, wish: RequestKind) -> None:
+    def __init__(self, place: Destination, wish: RequestKind) -> None:
         self.wish = wish
         script = {5: self._burns, 10: self._answered_for, 20: self._looked_at, 30: self._returns}
-        super().__init__(folder, place, script)
+        super().__init__(place, script)
 
     def _burns(self) -> None:
         assert self.run.phase is Phase.AWAITING_DECISION
-        target = self._target()
+        target = self.world.target()
         assert target is not None
         self.name = target.identity.name
         target.turn(PowerState.OFF)
-        self.production.down = True
-        self.ask(self.wish)
+        self.world.production.down = True
+        self.say(self.wish)
 
     def _answered_for(self) -> None:
         assert self.run.operator is not None
         assert self.run.operator.code == "SiteUnreachable"
         # By the name that people know: the one it bears.
-        self.ask(RequestKind.RETRY, attest_off=[self.name, "web01"])
+        self.say(RequestKind.RETRY, attest_off=[self.name, "web01"])
 
     def _looked_at(self) -> None:
-        self.replica_at_twenty = self.dr.vm(self.replica).power
+        self.replica_at_twenty = self.world.dr.vm(self.world.replica).power
 
     def _returns(self) -> None:
-        self.production.down = False
+        self.world.production.down = False
 
     async def _cleanup(self) -> None:
-        assert self.production.down, "the commit has waited for the site"
+        assert self.world.production.down, "the commit has waited for the site"
         self._returns()
         await super()._cleanup()
 
 
 @pytest.mark.parametrize("place", list(Destination))
-def test_a_commit_is_closed_while_production_is_away(tmp_path: Path, place: Destination) -> None:
-    run = Away(tmp_path, place, RequestKind.COMMIT)
+def test_a_commit_is_closed_while_production_is_away(place: Destination) -> None:
+    run = Away(place, RequestKind.COMMIT)
 
     replica = run.to_the_end()
 
@@ -64,10 +62,8 @@ def test_a_commit_is_closed_while_production_is_away(tmp_path: Path, place: Dest
 
 
 @pytest.mark.parametrize("place", list(Destination))
-def test_an_undo_brings_service_back_while_production_is_away(
-    tmp_path: Path, place: Destination
-) -> None:
-    run = Away(tmp_path, place, RequestKind.UNDO)
+def test_an_undo_brings_service_back_while_production_is_away(place: Destination) -> None:
+    run = Away(place, RequestKind.UNDO)
 
     run.live()
 

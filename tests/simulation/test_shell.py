@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from failback.contracts.words import Destination, Method, Outcome, PowerState, RequestKind
-from tests.simulation.run import KIB
 from tests.simulation.scripted import Scripted
+from tests.simulation.world import KIB
 
 HOLE = slice(64 * KIB, 128 * KIB)
 """Zeroes in the replica's first disk."""
@@ -17,9 +16,9 @@ HOLE = slice(64 * KIB, 128 * KIB)
 class Booted(Scripted):
     """Its guest writes where the replica has zeroes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self) -> None:
         self.after_pass_1 = b""
-        super().__init__(folder, Destination.NEW, {5: lambda: self.ask(RequestKind.COMMIT)})
+        super().__init__(Destination.NEW, {5: lambda: self.say(RequestKind.COMMIT)})
 
     def _activities(self) -> dict[str, Callable[..., Any]]:
         made = super()._activities()
@@ -27,14 +26,14 @@ class Booted(Scripted):
 
         def created(argument: Any) -> Any:
             result = create(argument)
-            vm = self.production.vm(result.target)
+            vm = self.world.production.vm(result.target)
             vm.turn(PowerState.ON)
             vm.disks[0].data[HOLE] = b"X" * (64 * KIB)
             vm.turn(PowerState.OFF)
             return result
 
         def unfrozen(argument: Any) -> Any:
-            target = self._target()
+            target = self.world.target()
             assert target is not None
             self.after_pass_1 = bytes(target.disks[0].data[HOLE])
             return unfreeze(argument)
@@ -44,8 +43,8 @@ class Booted(Scripted):
         return made | {"create_target": created, "remove_snapshot": unfrozen}
 
 
-def test_what_its_guest_wrote_is_overwritten(tmp_path: Path) -> None:
-    run = Booted(tmp_path)
+def test_what_its_guest_wrote_is_overwritten() -> None:
+    run = Booted()
 
     run.live()
 
