@@ -11,7 +11,7 @@ PROPERTY = "crash matrix"
 COLUMNS = ("before", "applied", "after")
 
 
-@dataclass
+@dataclass(eq=False)
 class Table:
     """Steps by moments, for each destination; a plugin of the process that reports."""
 
