@@ -220,7 +220,7 @@ class Disks:
             lease_s=self.heartbeat_timeout.total_seconds() * 2 / 3,
             command=self.command,
         ) as (opened, _):
-            return read_label(opened, disk.capacity_bytes, attempt.beat)
+            return read_label(opened, disk.capacity_bytes, attempt.beat, self.clock)
 
     def prove_writers_dead(self, opening: DiskOpening, attempt: Attempt) -> None:
         """Return when no earlier attempt can write this disk any more.

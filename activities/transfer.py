@@ -55,7 +55,7 @@ class TransferActivities:
         ):
             pair = opened.under(conditions)
             if plan.check_label:
-                _require_same_label(argument, pair)
+                _require_same_label(argument, pair, self.clock)
             ledger = self.ledger.open(plan.plan_id, attempt.owner)
             progress = copy_from(
                 pair.source,
@@ -69,10 +69,10 @@ class TransferActivities:
         return counted(plan, ledger, progress.resumed_bytes, self.clock() - began)
 
 
-def _require_same_label(argument: TransportChanges, pair: Pair) -> None:
+def _require_same_label(argument: TransportChanges, pair: Pair, clock: Clock) -> None:
     """Raise DiskMismatch when both disks have a name, and not the same one. Before any write."""
     theirs, ours = (
-        read_label(disk, opening.capacity_bytes, pair.check)
+        read_label(disk, opening.capacity_bytes, pair.check, clock)
         for disk, opening in ((pair.source, argument.source), (pair.target, argument.target))
     )
     if theirs is not None and ours is not None and theirs != ours:

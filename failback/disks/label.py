@@ -35,7 +35,12 @@ def label_of(head: bytes) -> str | None:
     return None
 
 
-def read_label(disk: BlockIO, capacity_bytes: int, check: Callable[[], None]) -> str | None:
+def read_label(
+    disk: BlockIO,
+    capacity_bytes: int,
+    check: Callable[[], None],
+    clock: Callable[[], float] = time.monotonic,
+) -> str | None:
     """Read the disk's head and name it. Errors as for any read of a disk."""
     length = min(HEAD_BYTES, capacity_bytes // 512 * 512)
     if length < 1024:
@@ -43,7 +48,7 @@ def read_label(disk: BlockIO, capacity_bytes: int, check: Callable[[], None]) ->
     requests = Requests(
         disk,
         check=check,
-        clock=time.monotonic,
+        clock=clock,
         stall_timeout_s=STALL_TIMEOUT_S,
         check_interval_s=CHECK_INTERVAL_S,
     )

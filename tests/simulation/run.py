@@ -403,9 +403,12 @@ class Simulation:
         found = ActivityEnvironment().run(remains, argument)
         commit = self.wants is RequestKind.COMMIT and "commit" in found.may
         phase = Phase.COMMITTING if commit else Phase.UNDOING
-        self.asked = {RequestKind.COMMIT if commit else RequestKind.UNDO}
         self.crew.note(f"reconciled to {phase}")
-        return rebuilt(found, phase, Request(by="ann"), self.runtime.clock)
+        carried = rebuilt(found, phase, Request(by="ann"), self.runtime.clock)
+        # Where something of the switch is missing, an undo is possible until it is done.
+        decided = {Phase.COMMITTING: {RequestKind.COMMIT}, Phase.UNDOING: {RequestKind.UNDO}}
+        self.asked = decided.get(carried.phase, set())
+        return carried
 
     def _engine(self) -> Engine:
         skipped = self.bugs.skipped
