@@ -67,6 +67,31 @@ def test_service_is_back_on_dr_although_production_is_away_and_a_wrong_attestati
     scene.undone(status)
 
 
+def test_service_is_back_on_dr_although_the_targets_host_is_gone_and_its_vcenter_answers(
+    stage: Stage,
+) -> None:
+    scene = awaiting(stage)
+    scene.lab.post("/sites/production/vms/web01/condition", connection_state="disconnected")
+    rule = scene.lab.fault(
+        "fault", method="PowerOffVM_Task", site="production", fault="HostNotConnected", count=0
+    )
+    undo(scene)
+    assert "VmDisconnected" in stopped_at(scene, StepName.SETTLE)
+    undo(scene, attest_off=[f"production:{SOURCE[1]}"])
+    until("service is back", lambda: scene.vm(REPLICA)["power"] == "poweredOn", 60)
+    serving = scene.status()
+    assert serving is not None and not serving.alarms
+
+    scene.lab.delete(f"/faults/{rule}")
+    scene.lab.post("/sites/production/vms/web01/condition", connection_state="connected")
+    if scene.until(Phase.NEEDS_OPERATOR, Phase.CLOSED).operator is not None:
+        scene.wait(scene.client.retry(scene.key, Request(by="ann")))
+    status = scene.ended()
+    # It ran all along: what was declared of it is told to be wrong.
+    assert status.alarms[-1].startswith("SPLIT_BRAIN")
+    scene.undone(status)
+
+
 def test_a_commit_does_not_rest_on_what_a_site_has_disproved_since(stage: Stage) -> None:
     """DR was declared to be off, came back running, and is away again when somebody commits."""
     scene = stage(world(MIB), transfer=SHORT)
