@@ -35,7 +35,7 @@ class CleanupWorkflow:
             summary="Remove the target protective snapshot, restore tracking",
             # Merges take hours; production is served meanwhile.
             start_to_close_timeout=timedelta(days=7),
-            heartbeat_timeout=timedelta(seconds=30),
+            heartbeat_timeout=request.heartbeat_timeout,
             # Nobody waits for it, so it never gives up: the activity fails retryably whatever the
             # error is, and tries leave no trace in the history. The longest pause is what a person
             # may wait who has put right what hindered it, and has not asked `reconcile` to hurry.
@@ -61,6 +61,7 @@ async def start_cleanup(facts: Facts) -> None:
                 step=StepName.CLEAN_TARGET,
                 target=facts.known.target,
                 tracking_was=facts.known.target_tracking,
+                heartbeat_timeout=facts.known.tuning.heartbeat_timeout,
             ),
             id=cleanup_id(facts.run.run_id),
             static_summary=f"Tidy up after the failback of {facts.run.replica}",

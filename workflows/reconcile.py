@@ -88,6 +88,7 @@ class ReconcileWorkflow:
                 step=StepName.CLEAN_TARGET,
                 target=remains.plan.target,
                 tracking_was=remains.plan.target_tracking,
+                heartbeat_timeout=remains.plan.tuning.heartbeat_timeout,
             ),
             id=cleanup_id(remains.run_id),
             static_summary=f"Tidy up after the failback of {remains.replica}",

@@ -456,6 +456,8 @@ class CleanTarget(StepCall):
 
     target: VmIdentity
     tracking_was: bool = False
+    heartbeat_timeout: timedelta = timedelta(seconds=30)
+    """As the worker's settings have it: after so long a dead worker's cleanup goes on elsewhere."""
 
 
 class CloseRun(StepCall):
