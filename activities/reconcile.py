@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from activities.attest import power_of
 from activities.creation import UNREAD, shell_of
 from activities.edge import Attempt, snapshot_name
 from activities.snapshots import PROTECTIVE_PURPOSE, STATE_ATTRIBUTE
@@ -153,10 +154,10 @@ class ReconcileActivities:
     def _on_source(self, source: VmIdentity, was: PowerState) -> list[Left]:
         """On the old source VM, which a run powers off and touches in no other way."""
         try:
-            power = self.sites.site(source.site).read([source])[0].power
+            power = power_of(self.sites, source)
         except VmNotFound:
             return [Left(object=str(source), what="it is gone from its site")]
-        if power is was or PowerState.UNKNOWN in (power, was):
+        if power is was or was is PowerState.UNKNOWN:
             return []
         return [Left(object=str(source), what=f"it is {power} and was {was}")]
 
