@@ -76,8 +76,12 @@ class SnapshotActivities:
                 site.grow_disk(target, pair.target_key, pair.capacity_bytes, attempt.beat)
         snapshot = None
         if argument.snapshot:
-            # Nothing of ours is in it yet, so that one made too early may go.
-            fresh = unmoved(power_mark, argument.power_mark)
+            # Nothing of ours is in it yet, so that one made too early may go; but a workflow that
+            # was reset comes here again when it is all that is left of the old content.
+            written = any(
+                row.step == StepName.TRANSPORT_CHANGES.value for row in self.catalog.steps(run_id)
+            )
+            fresh = written or unmoved(power_mark, argument.power_mark)
             snapshot = snapshot_of(site, view, TARGET_PURPOSE, argument, attempt, fresh=fresh)
         # Read again: the snapshot moved the disks to new files, and only those may be written.
         view = site.read([target])[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -184,6 +185,20 @@ def test_a_target_that_ran_before_its_protection_was_heard_of_is_protected_anew(
     undo = restore_target(world, result.snapshot)
     world.run("restore_target", undo, activity_id="1000031")
     assert bytes(world.production.vm(world.target).disks[0].data[:4]) == b"mine"
+
+
+def test_a_reset_workflow_does_not_take_the_old_content_of_a_written_target_away(
+    world: World,
+) -> None:
+    argument = protect(world)
+    first = world.run("protect_target", argument)
+    began = datetime.now(UTC)
+    world.catalog.step_intent("run-1", "transport_changes", "scsi0:0", mark="", at=began)
+    ran(world, b"else", "target")
+
+    again = world.run("protect_target", argument)
+
+    assert again.snapshot == first.snapshot
 
 
 def test_a_target_that_is_powered_on_while_it_is_protected_is_noticed(world: World) -> None:
